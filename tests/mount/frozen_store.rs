@@ -17,14 +17,14 @@ fn plan(durability: &str) -> (MountBuilder, Proxy) {
     let (plan, proxy) = Mount::behind_a_proxy();
     let plan = plan
         .durability(durability)
-        .args(["--request-timeout", "3s"])
+        .args(["--request-timeout", "9s"])
         .set("--ttl", "1h");
     (plan, proxy)
 }
 
 /// An upload that the store has, and nothing else yet.
 fn upload_held(mount: &Mount, proxy: &Proxy) -> (Gate, thread::JoinHandle<()>) {
-    let upload = Rule::on("PutObject", Fault::Pass).key("f");
+    let upload = Rule::on("PutObject", Fault::Pass).key("f").always();
     let upload = proxy.hold(Side::BeforeServer, upload);
     let path = mount.path("f");
     let writer = thread::spawn(move || fs::write(path, "the bytes").unwrap());
