@@ -12,6 +12,8 @@ use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, wait_un
 const WITHIN: Duration = Duration::from_secs(60);
 /// Longer than a store that answers takes to carry out what it has.
 const LATE: Duration = Duration::from_secs(6);
+/// Requests that get no answer in a silence, each attempt in seconds.
+const LOOKS: usize = 6;
 
 fn plan(durability: &str) -> (MountBuilder, Proxy) {
     let (plan, proxy) = Mount::behind_a_proxy();
@@ -48,8 +50,9 @@ fn go_on(proxy: &Proxy, stopped: &Gate, upload: &Gate) {
 /// Looks for the object went unanswered, one after the other, for longer than a store
 /// that answers takes to carry out what it has.
 fn wait_for_silence(stopped: &Gate) {
-    let before = stopped.held();
-    stopped.wait_for(before + 40);
+    let began = Instant::now();
+    stopped.wait_for(stopped.held() + LOOKS);
+    wait_until(WITHIN, "a long silence", || began.elapsed() > 3 * LATE);
 }
 
 /// What cancels an upload of `f`, and the keys that there are in the end.
