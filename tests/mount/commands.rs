@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::support::control::mediafs;
+use crate::support::control::{listening, mediafs, wait_for_health};
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder};
 
@@ -194,7 +194,8 @@ fn every_command_that_fails_ends_with_1_and_says_why() {
 fn commands_that_succeed_end_with_0_and_print_json_where_it_is_asked_for() {
     let mount = Mount::fresh();
     let root = mount.root.to_str().unwrap();
-    let socket = crate::support::control::listening(&mount);
+    let socket = listening(&mount);
+    wait_for_health(&mount, "alive");
     for (words, has_json) in [
         (&["status", root][..], true),
         (&["flush", root], true),

@@ -128,7 +128,8 @@ fn a_bucket_alone_can_be_asked_about() {
 
 #[test]
 fn what_keeps_the_bucket_from_answering_is_told() {
-    let plan = || Mount::builder().args(["--request-timeout", "1s"]);
+    let plan = Mount::builder;
+    let hasty = || plan().args(["--request-timeout", "1s"]);
     let wrong = Credentials {
         access_key: "k".into(),
         secret_key: "wrong".into(),
@@ -146,9 +147,9 @@ fn what_keeps_the_bucket_from_answering_is_told() {
         &["there is no bucket"],
     );
     let [port] = free_ports();
-    let nowhere = plan().set("--endpoint-url", format!("http://127.0.0.1:{port}"));
+    let nowhere = hasty().set("--endpoint-url", format!("http://127.0.0.1:{port}"));
     told(&nowhere, "endpoint", "fail", &["cannot be reached"]);
-    let nameless = plan().set("--endpoint-url", "http://s3.invalid");
+    let nameless = hasty().set("--endpoint-url", "http://s3.invalid");
     told(&nameless, "endpoint", "fail", &["DNS"]);
     let none = plan().without_credentials();
     told(&none, "credentials", "fail", &["--profile"]);
@@ -330,7 +331,7 @@ fn a_certificate_for_another_name_and_a_bucket_in_another_region_are_told_apart(
     let front = TlsFront::before(Server::shared());
     let way = ForwardProxy::new();
     let plan = Mount::builder()
-        .args(["--request-timeout", "2s", "--proxy"])
+        .arg("--proxy")
         .arg(format!("http://{}", way.address))
         .arg("--ca-bundle")
         .arg(front.ca())
