@@ -32,8 +32,8 @@ pub fn daemon_among(processes: &[Pid]) -> Option<Pid> {
 
 /// Whether the thread that writes the log of a process sleeps: every line that came
 /// before is written then. Source: proc_pid_stat(5).
-pub fn has_written_its_log(pid: u32) -> bool {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+pub fn has_written_its_log(pid: Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
     let mut stats = threads
         .into_iter()
         .flatten()

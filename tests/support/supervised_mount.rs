@@ -11,7 +11,7 @@ use super::plan::MountBuilder;
 use super::processes::daemons_of;
 use super::programs::{happens_within, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Dropped, it is ended with its supervisor.
 #[derive(Debug)]
