@@ -18,6 +18,7 @@ use super::frozen::leave;
 use super::programs::wait_until;
 use super::quirks::{of_another_store, unconditional, with_clock};
 use super::requests::{header, keys, operation};
+use super::rule::Fate;
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
 use super::wire::{QuietConnections, forward, read_request};
@@ -146,7 +147,7 @@ impl Proxy {
     /// Waits until no request is under way, also none of a client that is dead.
     #[track_caller]
     pub fn wait_until_idle(&self) {
-        wait_until(Duration::from_secs(20), "an idle proxy", || {
+        wait_until(Duration::from_secs(60), "an idle proxy", || {
             let state = self.shared.0.lock();
             state.under_way == 0 && self.quiet.are_quiet()
         });
@@ -215,26 +216,6 @@ impl Drop for Proxy {
         state.gates.iter().for_each(Gate::open);
         drop(state);
         self.shared.1.notify_all();
-    }
-}
-
-/// What happens to one request.
-#[derive(Debug)]
-pub(super) struct Fate {
-    pub(super) fault: Fault,
-    gate: Option<(Side, Gate)>,
-}
-
-impl Fate {
-    pub(super) fn hold(&self, side: Side) {
-        let gate = self.gate.as_ref().filter(|(at, _)| *at == side);
-        gate.iter().for_each(|(_, gate)| gate.pass());
-    }
-}
-
-impl From<Fault> for Fate {
-    fn from(fault: Fault) -> Self {
-        Self { fault, gate: None }
     }
 }
 
@@ -314,16 +295,17 @@ fn pass(
     }
     let fate = state.lock().fate_of(op, &keys, &head);
     let _at_once = AtOnce::count(state, op, body.len());
-    if matches!(fate.fault, Fault::HangUp | Fault::Frozen) {
-        leave(client, &fate);
-        return forward(upstream, &head, &body).map(drop);
-    }
-    fate.hold(Side::BeforeServer);
     let forward = |head: &str, body: &[u8]| {
         let answer = with_clock(forward(upstream, head, body), state.lock().ahead);
+        fate.carried_out();
         fate.hold(Side::AfterServer);
         answer.inspect(|answer| state.lock().answered.push((op, answer.len())))
     };
+    if matches!(fate.fault, Fault::HangUp | Fault::Frozen) {
+        leave(client, &fate);
+        return forward(&head, &body).map(drop);
+    }
+    fate.hold(Side::BeforeServer);
     if let Some(answer) = of_another_store(fate.fault, &head, &body, &keys, forward) {
         return client.write_all(&answer?);
     }
