@@ -82,7 +82,7 @@ fn the_metrics_are_the_numbers_of_the_status_at_the_socket_and_at_the_address() 
             let all = [
                 &requests["sent_bytes"],
                 &requests["by_kind"],
-                &told["spool"],
+                &told["spool"]["used_bytes"],
             ];
             all.map(Value::clone)
         };
