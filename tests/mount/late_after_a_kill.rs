@@ -51,17 +51,22 @@ impl Running {
         }
     }
 
-    /// Ends the daemon; another one serves when this returns.
-    fn succeed(&mut self, end: End) {
+    /// Ends the daemon; another one serves when this returns. Tells when it began at the
+    /// earliest.
+    fn succeed(&mut self, end: End) -> Instant {
+        let mut ended = Instant::now();
         match self {
             Self::Supervised(mount) => mount.kill_daemon(),
             Self::Foreground(mount) => {
-                if end == End::KillAndMount {
-                    mount.kill9();
+                match end {
+                    End::UmountAndMount => mount.unmount(),
+                    End::Takeover | End::KillAndMount => mount.kill9(),
                 }
+                ended = Instant::now();
                 mount.remount();
             }
         }
+        ended
     }
 }
 
@@ -202,7 +207,7 @@ fn cancelled_uploads_land_late(durability: &str, attributes: &str, end: End) -> 
     let (plan, proxy) = plan(durability, attributes);
     let mut mount = Running::start(plan, end);
     CANCELLED.iter().for_each(|case| case.prepare(&mount));
-    // What is cancelled first is watched for from now on.
+    // What is cancelled first is watched for from now on, and again by the successor.
     let began = Instant::now();
     let gates: Vec<Gate> = thread::scope(|scope| {
         let upload = |case: &'static Cancelled| {
@@ -216,11 +221,13 @@ fn cancelled_uploads_land_late(durability: &str, attributes: &str, end: End) -> 
         let ops = ["HeadObject", "DeleteObject", "DeleteObjects"];
         ops.iter().map(|op| proxy.seen(op)).sum::<usize>()
     };
-    mount.succeed(end);
+    let succeeded = mount.succeed(end);
+    let was_watched = succeeded - began < LANDS_WITHIN;
     let before = looks(&proxy);
     // It has looked for each, and found nothing.
     let has_looked = || looks(&proxy) >= before + CANCELLED.len();
-    if !happens_within(LANDS_WITHIN, has_looked) || !lands_in_time(&gates, began) {
+    let has_looked = happens_within(LANDS_WITHIN, has_looked);
+    if !has_looked || !lands_in_time(&gates, succeeded) || !was_watched {
         return false;
     }
     let mut want: Vec<String> = Vec::new();
