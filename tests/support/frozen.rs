@@ -4,7 +4,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::programs::wait_until;
-use super::proxy::{Fate, Fault, Gate, Proxy, Rule, Side};
+use super::proxy::{Fault, Gate, Proxy, Rule, Side};
+use super::rule::Fate;
 
 /// A client gives every request up sooner.
 const GONE_WITHIN: Duration = Duration::from_secs(60);

@@ -18,6 +18,7 @@ use super::frozen::leave;
 use super::programs::wait_until;
 use super::quirks::{of_another_kind, unconditional, with_clock};
 use super::requests::{header, keys, operation};
+use super::rule::Fate;
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
 use super::wire::{QuietConnections, forward, read_request};
@@ -220,26 +221,6 @@ impl Drop for Proxy {
     }
 }
 
-/// What happens to one request.
-#[derive(Debug)]
-pub(super) struct Fate {
-    pub(super) fault: Fault,
-    gate: Option<(Side, Gate)>,
-}
-
-impl Fate {
-    pub(super) fn hold(&self, side: Side) {
-        let gate = self.gate.as_ref().filter(|(at, _)| *at == side);
-        gate.iter().for_each(|(_, gate)| gate.pass());
-    }
-}
-
-impl From<Fault> for Fate {
-    fn from(fault: Fault) -> Self {
-        Self { fault, gate: None }
-    }
-}
-
 /// Counts a request of a kind until its client is to have the answer, and may send another.
 struct AtOnce<'a>(&'a Mutex<State>, &'static str);
 
@@ -316,16 +297,17 @@ fn pass(
     }
     let fate = state.lock().fate_of(op, &keys, &head);
     let at_once = AtOnce::count(state, op, body.len());
-    if matches!(fate.fault, Fault::HangUp | Fault::Frozen) {
-        leave(client, &fate);
-        return forward(upstream, &head, &body).map(drop);
-    }
-    fate.hold(Side::BeforeServer);
     let forward = |head: &str, body: &[u8]| {
         let answer = with_clock(forward(upstream, head, body), state.lock().ahead);
+        fate.carried_out();
         fate.hold(Side::AfterServer);
         answer.inspect(|answer| state.lock().answered.push((op, answer.len())))
     };
+    if matches!(fate.fault, Fault::HangUp | Fault::Frozen) {
+        leave(client, &fate);
+        return forward(&head, &body).map(drop);
+    }
+    fate.hold(Side::BeforeServer);
     let reply = |answer: &[u8]| {
         drop(at_once);
         client.write_all(answer)
