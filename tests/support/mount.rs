@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::Client;
 use super::plan::MountBuilder;
-use super::processes::{daemons_of, has_written_its_log, rss_kib_of, threads_of};
+use super::processes::{daemons_of, has_written_its_log, rss_kib_of, stop, threads_of};
 use super::programs::{happens_within, wait_until};
 use super::proxy::{PROBE, Proxy};
 use super::servers::{Server, dies_with_parent};
@@ -242,7 +242,11 @@ impl Mount {
 
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
+        match signal {
+            Signal::STOP => stop(pid),
+            _ => kill_process(pid, signal).unwrap(),
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -286,7 +290,7 @@ impl Mount {
     #[track_caller]
     pub fn wait_for(&self, path: &str, what: &str, mut holds: impl FnMut(&Path) -> bool) {
         let path = self.path(path);
-        wait_until(Duration::from_secs(20), what, || holds(&path));
+        wait_until(SETTLED_WITHIN, what, || holds(&path));
     }
 
     /// Bytes that the daemon has kept because S3 does not have them.
@@ -321,9 +325,15 @@ impl Mount {
 
     /// Everything that the daemon has said so far.
     pub fn log(&self) -> String {
-        if let Some(child) = &self.child {
-            happens_within(LOGGED_WITHIN, || has_written_its_log(child.id()));
-        }
+        // Of a mount in the background there are several.
+        let pids = match &self.child {
+            Some(child) => vec![Pid::from_child(child)],
+            None => daemons_of(&self.root),
+        };
+        happens_within(LOGGED_WITHIN, || {
+            let mut numbers = pids.iter().map(|pid| pid.as_raw_nonzero().get());
+            numbers.all(|pid| has_written_its_log(pid.unsigned_abs()))
+        });
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 }

@@ -1,8 +1,13 @@
 //! What the kernel tells of the daemon's processes.
 
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::programs::wait_until;
+
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Processes that were started with this mountpoint as an argument.
 pub fn daemons_of(root: &Path) -> Vec<Pid> {
@@ -18,6 +23,21 @@ pub fn daemons_of(root: &Path) -> Vec<Pid> {
         })
         .filter_map(Pid::from_raw)
         .collect()
+}
+
+/// Stops a process: returns when none of its threads runs any more. One that did could
+/// do something else before.
+#[track_caller]
+pub fn stop(pid: Pid) {
+    kill_process(pid, Signal::STOP).unwrap();
+    let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
+    let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+        stat.map_or(true, |stat| stat.contains(") T "))
+    };
+    wait_until(STOPPED_WITHIN, "the stop of a process", || {
+        std::fs::read_dir(&tasks).unwrap().all(is_stopped)
+    });
 }
 
 /// Of the processes of one mount the one that serves, not its supervisor.

@@ -146,7 +146,7 @@ impl Proxy {
     /// Waits until no request is under way, also none of a client that is dead.
     #[track_caller]
     pub fn wait_until_idle(&self) {
-        wait_until(Duration::from_secs(20), "an idle proxy", || {
+        wait_until(Duration::from_secs(60), "an idle proxy", || {
             let state = self.shared.0.lock();
             state.under_way == 0 && self.quiet.are_quiet()
         });
