@@ -113,12 +113,22 @@ impl Client {
         self.runtime.block_on(request).is_ok()
     }
 
-    /// Puts an object and hangs up after a while; whether it was answered before.
-    pub fn put_within(&self, limit: Duration, bucket: &str, key: &str, body: &[u8]) -> bool {
+    /// Puts an object and hangs up without an answer once `is_there` says so.
+    #[track_caller]
+    pub fn put_until(&self, is_there: impl Fn() -> bool, bucket: &str, key: &str, body: &[u8]) {
         let request = self.s3.put_object().bucket(bucket).key(key);
         let request = request.body(ByteStream::from(body.to_vec()));
-        let answer = async { tokio::time::timeout(limit, request.send()).await };
-        matches!(self.runtime.block_on(answer), Ok(Ok(_)))
+        let there = async {
+            while !is_there() {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                answer = request.send() => panic!("answered: {answer:?}"),
+                () = there => {}
+            }
+        });
     }
 
     /// Sends what the other methods do not know.

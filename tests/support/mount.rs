@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::Client;
 use super::plan::MountBuilder;
-use super::processes::{daemons_of, has_written_its_log, rss_kib_of, threads_of};
+use super::processes::{daemons_of, has_written_its_log, rss_kib_of, stop, threads_of};
 use super::programs::{happens_within, wait_until};
 use super::proxy::{PROBE, Proxy};
 use super::servers::{Server, dies_with_parent};
@@ -242,7 +242,11 @@ impl Mount {
 
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
+        match signal {
+            Signal::STOP => stop(pid),
+            _ => kill_process(pid, signal).unwrap(),
+        }
     }
 
     pub fn pid(&self) -> u32 {

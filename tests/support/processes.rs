@@ -4,8 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::programs::wait_until;
+
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 
 /// When each process of a number was started: the number is another one's later.
 type Started = BTreeMap<i32, u64>;
@@ -56,6 +62,21 @@ fn running_of(root: &Path) -> Vec<i32> {
                 && words.any(|word| word == root.as_os_str().as_encoded_bytes())
         })
         .collect()
+}
+
+/// Stops a process: returns when none of its threads runs any more. One that did could
+/// do something else before.
+#[track_caller]
+pub fn stop(pid: Pid) {
+    kill_process(pid, Signal::STOP).unwrap();
+    let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
+    let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+        stat.map_or(true, |stat| stat.contains(") T "))
+    };
+    wait_until(STOPPED_WITHIN, "the stop of a process", || {
+        std::fs::read_dir(&tasks).unwrap().all(is_stopped)
+    });
 }
 
 /// Of the processes of one mount the one that serves, not its supervisor.

@@ -17,7 +17,8 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::garage;
-use super::programs::{happens_within, venv, wait_until};
+use super::processes::stop;
+use super::programs::{happens_within, venv};
 
 /// A first start writes little; a machine that builds at the same time is slow.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -117,16 +118,7 @@ impl Server {
 
     /// Freezes the server: connections open, answers never come.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
-        let tasks = format!("/proc/{}/task", self.process().child.lock().unwrap().id());
-        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
-            let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
-            stat.map_or(true, |stat| stat.contains(") T "))
-        };
-        // A thread that runs may answer once more.
-        wait_until(Duration::from_secs(60), "the server's stop", || {
-            std::fs::read_dir(&tasks).unwrap().all(is_stopped)
-        });
+        stop(Pid::from_child(&self.process().child.lock().unwrap()));
     }
 
     pub fn thaw(&self) {
