@@ -2,7 +2,7 @@
 //! addressed, and what this host lacks.
 
 use super::{line, report, told, told_by};
-use crate::support::programs::without_fuse;
+use crate::support::programs::{run_by, without_fuse};
 use crate::support::proxy::{Fault, Rule};
 use crate::support::servers::STRANGER;
 use crate::support::{DiskKind, Mount, Server, SmallDisk};
@@ -77,14 +77,7 @@ fn a_spool_on_a_disk_with_little_room_is_told() {
 #[test]
 fn a_host_without_fuse_is_told() {
     let plan = Mount::builder();
-    let as_here = plan.subcommand("doctor");
-    let mut command = without_fuse(&plan.scratch().join("dev"));
-    command.arg(as_here.get_program()).args(as_here.get_args());
-    for (name, value) in as_here.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let masked = without_fuse(&plan.scratch().join("dev"));
+    let mut command = run_by(masked, &plan.subcommand("doctor"));
     told_by(&mut command, "fuse", "fail", &["modprobe fuse"]);
 }
