@@ -1,6 +1,8 @@
 //! More faults, each with its line: what credentials may not do, how the bucket is
 //! addressed, and what this host lacks.
 
+use std::process::Command;
+
 use super::{line, report, told, told_by};
 use crate::support::programs::{run_by, without_fuse};
 use crate::support::proxy::{Fault, Rule};
@@ -80,4 +82,14 @@ fn a_host_without_fuse_is_told() {
     let masked = without_fuse(&plan.scratch().join("dev"));
     let mut command = run_by(masked, &plan.subcommand("doctor"));
     told_by(&mut command, "fuse", "fail", &["modprobe fuse"]);
+}
+
+#[test]
+fn a_kernel_that_is_too_old_is_told() {
+    // Source: personality(2), UNAME26.
+    let mut old = Command::new("setarch");
+    old.arg("--uname-2.6");
+    let mut command = run_by(old, &Mount::builder().subcommand("doctor"));
+    let words = ["Linux 2.6.", "EINTR", "6.9 or later"];
+    told_by(&mut command, "kernel", "warn", &words);
 }
