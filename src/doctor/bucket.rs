@@ -94,8 +94,10 @@ async fn tried(
         report.ok("permissions", "a read-only mount writes nothing: not tried");
         return None;
     }
-    permissions::abort_left(s3, &config.prefix, report).await;
-    let told_at = permissions::examine(store, &config.prefix, report).await?;
+    let told_at = permissions::examine(store, &config.prefix, report).await;
+    permissions::abort_left(s3, &config.prefix, told_at, report).await;
+    let told_at = told_at?;
+    permissions::remove_left(store, &config.prefix, told_at, report).await;
     clock(told_at, report);
     checksums::examine(s3, store, &config.prefix, report).await;
     Some(told_at)

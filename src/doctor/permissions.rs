@@ -37,7 +37,6 @@ pub(super) async fn examine(
     prefix: &str,
     report: &mut Report,
 ) -> Option<SystemTime> {
-    remove_left(store, prefix, SystemTime::now(), report).await;
     let tried = Tried {
         store,
         key: scratch_key(prefix, ""),
@@ -52,8 +51,13 @@ pub(super) async fn examine(
     answered_at
 }
 
-/// Only what is called as a doctor's scratch objects are, and is old.
-async fn remove_left(store: &dyn ObjectStore, prefix: &str, now: SystemTime, report: &mut Report) {
+/// Only what is called as a doctor's scratch objects are, and is old by the store's clock.
+pub(super) async fn remove_left(
+    store: &dyn ObjectStore,
+    prefix: &str,
+    now: SystemTime,
+    report: &mut Report,
+) {
     let mut found = Vec::new();
     for name in SCRATCH_NAMES {
         let listing = ListRequest {
@@ -88,8 +92,14 @@ async fn remove_left(store: &dyn ObjectStore, prefix: &str, now: SystemTime, rep
     }
 }
 
-/// Uploads that a doctor which was killed has begun: those of its scratch objects alone.
-pub(super) async fn abort_left(s3: &S3Store, prefix: &str, report: &mut Report) {
+/// Uploads that a doctor which was killed has begun: those of its scratch objects alone,
+/// and none where the store has not told its time.
+pub(super) async fn abort_left(
+    s3: &S3Store,
+    prefix: &str,
+    now: Option<SystemTime>,
+    report: &mut Report,
+) {
     let scratch = SCRATCH_NAMES.map(|name| format!("{prefix}{name}"));
     let mut uploads = Vec::new();
     for name in &scratch {
@@ -114,7 +124,7 @@ pub(super) async fn abort_left(s3: &S3Store, prefix: &str, report: &mut Report) 
             }
         }
     }
-    let now = SystemTime::now();
+    let Some(now) = now else { return };
     let left = uploads.into_iter().filter(|upload| {
         let age = now.duration_since(upload.begun_at);
         let is_scratch = scratch
