@@ -89,7 +89,8 @@ fn a_kernel_that_is_too_old_is_told() {
     // Source: personality(2), UNAME26.
     let mut old = Command::new("setarch");
     old.arg("--uname-2.6");
-    let mut command = run_by(old, &Mount::builder().subcommand("doctor"));
+    let plan = Mount::builder();
+    let mut command = run_by(old, &plan.subcommand("doctor"));
     let words = ["Linux 2.6.", "EINTR", "6.9 or later"];
     told_by(&mut command, "kernel", "warn", &words);
 }

@@ -44,7 +44,7 @@ fn files_under_a_mount_are_counted() {
     let mount = plan.start();
     assert_eq!(fs::read_dir(mount.path("")).unwrap().count(), 0);
     wait_until(WITHIN, "a warning of the mount", || {
-        mount.log().contains("2 entries in the bare directory")
+        mount.log().contains("2 entries lie in the bare directory")
     });
     let (findings, code) = report(&mut mount.subcommand("doctor"));
     assert_eq!(code, 0, "{findings:#?}");
