@@ -219,6 +219,20 @@ fn commands_that_succeed_end_with_0_and_print_json_where_it_is_asked_for() {
     }
 }
 
+#[test]
+fn a_configuration_is_checked_for_programs_too() {
+    let plan = Mount::builder();
+    let root = plan.root.to_str().unwrap().to_owned();
+    for (mountpoint, code) in [(root.clone(), 0), (root + "/no", 1)] {
+        let words = ["check", "b", &mountpoint, "--json"].map(str::to_owned);
+        let output = ask(&plan, "config", &words);
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["wrong"].as_array().unwrap().len(), code as usize);
+        assert_eq!(json["notes"], serde_json::json!([]));
+    }
+}
+
 /// What a terminal shows of commands, one after the other.
 #[track_caller]
 fn on_a_terminal(commands: &[String], no_colour: Option<&str>) -> String {

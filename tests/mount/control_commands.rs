@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::control::{curl, done, failed, listening, mediafs, run, status};
 use crate::support::mount::is_mounted;
@@ -305,7 +305,17 @@ fn a_configuration_is_shown_and_checked_without_a_mount() {
     assert!(!text.contains("doNotShowThis"), "{text}");
     let json = config(&["show", "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert!(json.as_array().unwrap().len() > 40);
+    let settings = json.as_array().unwrap();
+    assert!(settings.len() > 40);
+    let of_file = json!({"file": {"path": file, "line": 4}});
+    for (name, value, origin) in [
+        ("ttl", json!("5s"), of_file),
+        ("log", json!("warn"), json!({"variable": "MEDIAFS_LOG"})),
+        ("profile", Value::Null, json!("default")),
+    ] {
+        let expected = json!({"name": name, "value": value, "origin": origin});
+        assert!(settings.contains(&expected), "{expected}: {json:#}");
+    }
     assert!(!json.to_string().contains("doNotShowThis"));
     let checked = config(&["check"]);
     assert_eq!(checked.status.code(), Some(1), "{}", said(&checked));

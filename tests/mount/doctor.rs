@@ -24,8 +24,21 @@ const WITHIN: Duration = Duration::from_secs(120);
 fn report(command: &mut Command) -> (Vec<Value>, i32) {
     let output = run_within(WITHIN, command.arg("--json"));
     let findings = serde_json::from_slice(&output.stdout);
-    let findings = findings.unwrap_or_else(|_| panic!("{}", said(&output)));
+    let findings: Vec<Value> = findings.unwrap_or_else(|_| panic!("{}", said(&output)));
+    for finding in &findings {
+        let check = finding["check"].as_str().unwrap();
+        assert!(documented().any(|it| it == check), "no help on {check:?}");
+    }
     (findings, output.status.code().unwrap())
+}
+
+/// The checks that `mediafs help doctor` has in its first table.
+fn documented() -> impl Iterator<Item = &'static str> {
+    let help = include_str!("../../src/cli/help/doctor.md");
+    let (_, table) = help.split_once("## What is checked").unwrap();
+    let (table, _) = table.split_once("\n\nWith").unwrap();
+    let rows = table.lines().filter_map(|line| line.split('|').nth(1));
+    rows.flat_map(|names| names.split(',').map(str::trim))
 }
 
 /// The line of a check.

@@ -116,3 +116,21 @@ fn the_proxy_of_the_environment_is_named_without_its_password() {
     let (findings, _) = report(&mut past.subcommand("doctor"));
     assert_eq!(line(&findings, "proxy")["found"], "none for the endpoint");
 }
+
+#[test]
+fn what_a_doctor_that_was_killed_has_left_is_as_old_as_the_store_says() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let (left, file) = (".mediafs-doctor-1", ".mediafs-doctors");
+    for key in [left, file] {
+        plan.client.put(&plan.bucket, key, b"x");
+    }
+    let found = |check: &str| {
+        let (findings, _) = report(&mut plan.subcommand("doctor"));
+        findings.iter().any(|finding| finding["check"] == check)
+    };
+    assert!(!found("scratch objects"), "another doctor may be at work");
+    proxy.set_clock(700);
+    assert!(found("scratch objects"));
+    let keys = plan.client.list(&plan.bucket, "");
+    assert_eq!(keys, [(file.to_owned(), 1)]);
+}
