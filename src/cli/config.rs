@@ -1,10 +1,12 @@
 //! `mediafs config`.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::ensure;
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::mount::MountArgs;
 use super::shown::{outln, plain};
@@ -36,6 +38,9 @@ enum Action {
     },
     /// Say what is wrong with a configuration: 2 for a setting, 1 for a file that it names
     Check {
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         args: Box<MountArgs>,
     },
@@ -55,7 +60,18 @@ impl ConfigCommand {
                 }
                 Ok(())
             }
-            Action::Check { args } => check(&args.source()?.load()?),
+            Action::Check { json, args } => {
+                let config = args.source()?.load()?;
+                let checked = checked(&config);
+                let Checked { wrong, notes } = &checked;
+                if json {
+                    outln!("{}", serde_json::to_string_pretty(&checked)?)?;
+                } else if wrong.is_empty() {
+                    print(&config, notes)?;
+                }
+                ensure!(wrong.is_empty(), "{}", wrong.join("\nmediafs: "));
+                Ok(())
+            }
         }
     }
 }
@@ -79,8 +95,15 @@ fn line(setting: &Setting) -> String {
     }
 }
 
+/// What came of a check.
+#[derive(Debug, Serialize)]
+struct Checked {
+    wrong: Vec<String>,
+    notes: Vec<String>,
+}
+
 /// The values are checked already; what they name has to be there too.
-fn check(config: &Config) -> anyhow::Result<()> {
+fn checked(config: &Config) -> Checked {
     let files = [
         ("credentials-file", config.s3.credentials_file.as_deref()),
         ("ca-bundle", config.s3.ca_bundle.as_deref()),
@@ -101,16 +124,21 @@ fn check(config: &Config) -> anyhow::Result<()> {
         let mountpoint = config.mountpoint.display();
         wrong.push(format!("mountpoint: {mountpoint} is no directory: make it"));
     }
-    if !wrong.is_empty() {
-        bail!("{}", wrong.join("\nmediafs: "));
+    let notes = config.capped.iter().chain(&config.notes);
+    Checked {
+        wrong,
+        notes: notes.cloned().collect(),
     }
-    for told in config.capped.iter().chain(&config.notes) {
+}
+
+/// For people, of a configuration in which nothing is wrong.
+fn print(config: &Config, notes: &[String]) -> io::Result<()> {
+    for told in notes {
         outln!("{told}")?;
     }
     let (bucket, prefix) = (&config.bucket, &config.prefix);
     outln!(
         "nothing is wrong: s3://{bucket}/{prefix} on {}",
         config.mountpoint.display()
-    )?;
-    Ok(())
+    )
 }

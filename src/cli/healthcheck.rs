@@ -103,10 +103,10 @@ fn has_mount_without_daemon(asked: &[Asked<Health>]) -> bool {
     };
     let mounts = session::mounts_of("self").unwrap_or_default();
     // Those of other users have their sockets elsewhere.
-    let user = format!("user_id={}", rustix::process::geteuid().as_raw());
+    let user = rustix::process::geteuid().as_raw();
     let mut ours = mounts
         .iter()
-        .filter(|it| it.fs_type == session::FS_TYPE && it.options.contains(&user));
+        .filter(|it| it.fs_type == session::FS_TYPE && it.is_of_user(user));
     ours.any(|it| !served(&it.mountpoint))
 }
 

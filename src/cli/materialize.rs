@@ -73,6 +73,11 @@ impl MaterializeArgs {
             let why = "--materialize needs a directory that is not in the mount, nor above it";
             return Err(Usage(why.to_owned()).into());
         }
+        ensure!(
+            mount.is_trusted(),
+            "{}: --materialize does as the mount's settings say, and it is another user's",
+            mountpoint.display()
+        );
         let attachable = Attachable::at(mountpoint)?;
         if let Err(error) = places_of(&attachable.entry) {
             let why = "the mount is seen elsewhere too, where DIR cannot take its place";

@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::session::control::answers::Health;
-use crate::session::control::client::{AskError, ask_within};
+use crate::session::control::client::{Answer, AskError, answer_within, ask_within};
 use crate::session::control::place;
-use crate::session::{FS_TYPE, mounts_of};
+use crate::session::{FS_TYPE, MountEntry, mount_at, mounts_of};
 
 /// A daemon says at once how it is, unless it hangs.
 pub const SAYS_WITHIN: Duration = Duration::from_secs(5);
@@ -61,9 +61,24 @@ pub struct Chosen {
 pub struct FoundMount {
     pub socket: PathBuf,
     pub health: Health,
+    /// Whose daemon it is.
+    uid: u32,
 }
 
 impl FoundMount {
+    /// Whether this user may act on whatever the daemon says. Another user's can say
+    /// anything, to have root do what that user may not.
+    pub fn is_trusted(&self) -> bool {
+        self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
+    }
+
+    /// Whether it serves what it says: a mount of its user's is there.
+    fn is_proved(&self) -> bool {
+        let there = || mount_at(Path::new(&self.health.mountpoint));
+        let is_theirs = |it: MountEntry| it.fs_type == FS_TYPE && it.is_of_user(self.uid);
+        self.is_trusted() || there().is_ok_and(|there| there.is_some_and(is_theirs))
+    }
+
     /// Sends a request, to a successor where the daemon dies before it has answered.
     /// Errors: the mount's, in words.
     pub fn ask<T: DeserializeOwned>(
@@ -73,7 +88,13 @@ impl FoundMount {
         request: &impl Serialize,
         within: Duration,
     ) -> anyhow::Result<T> {
-        let ask = || ask_within(&self.socket, (method.clone(), path), request, within);
+        let ask = || {
+            let answer = answer_within(&self.socket, (method.clone(), path), request, within)?;
+            match answer.uid == self.uid {
+                true => Ok(answer.value),
+                false => Err(AskError::Unproved(answer.uid)),
+            }
+        };
         let is_lost = |answer: &Result<T, AskError>| {
             answer.as_ref().is_err_and(AskError::is_of_a_dead_daemon)
         };
@@ -98,13 +119,17 @@ fn patiently<T>(wait: Wait, look: impl Fn() -> T, is_lost: impl Fn(&T) -> bool) 
 impl SocketArg {
     /// The same question to every mount, or to the one whose socket is given.
     pub fn ask_all<T: DeserializeOwned + Send>(&self, path: &str) -> Vec<Asked<T>> {
+        self.each(|socket| ask_within(socket, (Method::GET, path), &(), SAYS_WITHIN))
+    }
+
+    fn each<T: Send>(&self, ask: impl Fn(&Path) -> Result<T, AskError> + Sync) -> Vec<Asked<T>> {
         let sockets = match &self.socket {
             Some(socket) => vec![socket.clone()],
             None => place::sockets(),
         };
         let ask = |socket: &PathBuf| Asked {
             socket: socket.clone(),
-            answer: ask_within(socket, (Method::GET, path), &(), SAYS_WITHIN),
+            answer: ask(socket),
         };
         let mut asked = Vec::new();
         for some in sockets.chunks(ASKED_AT_ONCE) {
@@ -137,11 +162,29 @@ impl SocketArg {
     /// Every mount that answers, and why others do not.
     fn look(&self) -> Looked {
         let mut looked = Looked::default();
-        for Asked { socket, answer } in self.ask_all::<Health>("/health") {
+        let asked = (Method::GET, "/health");
+        let ask = |socket: &Path| answer_within(socket, asked.clone(), &(), SAYS_WITHIN);
+        for Asked { socket, answer } in self.each::<Answer<Health>>(ask) {
             match answer {
-                Ok(health) => looked.found.push(FoundMount { socket, health }),
+                Ok(Answer { value: health, uid }) => looked.found.push(FoundMount {
+                    socket,
+                    health,
+                    uid,
+                }),
                 Err(error) => looked.silent.push((socket, error)),
             }
+        }
+        looked
+    }
+
+    /// The same, without those that say of themselves what is not so. One whose socket
+    /// was given may be in a mount namespace of its own.
+    fn look_for_one(&self) -> Looked {
+        let mut looked = self.look();
+        if self.socket.is_none() {
+            let unproved = looked.found.extract_if(.., |mount| !mount.is_proved());
+            let unproved = unproved.map(|it| (it.socket, AskError::Unproved(it.uid)));
+            looked.silent.extend(unproved);
         }
         looked
     }
@@ -173,7 +216,7 @@ impl SocketArg {
             let mut found = looked.found.iter();
             found.position(|mount| is_called(&mount.health, wanted))
         };
-        let look = || self.look();
+        let look = || self.look_for_one();
         let mut looked = patiently(wait, look, |looked| {
             let mut dead = looked.silent.iter().filter(|it| is_wanted(it));
             is_found(looked).is_none() && dead.any(|(_, error)| error.is_of_a_dead_daemon())
@@ -204,7 +247,7 @@ impl SocketArg {
         // Of one mount below another the other one knows nothing.
         let mountpoint = spellings.iter().find_map(|path| mountpoint_above(path));
         let find = || {
-            let Looked { mut found, silent } = self.look();
+            let Looked { mut found, silent } = self.look_for_one();
             // A mountpoint below another is the longer one.
             found.sort_by_key(|mount| Reverse(mount.health.mountpoint.len()));
             let below = spellings.iter().find_map(|path| below_one(&found, path));

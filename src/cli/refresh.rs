@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::mounts::{Chosen, SocketArg, as_json};
-use super::shown::{counted, outln};
+use super::shown::{counted, outln, plain};
 use crate::session::control::commands::{PathRequest, Refreshed};
 
 /// The kernel may be slow to take what it is told.
@@ -46,7 +46,7 @@ impl RefreshCommand {
             }
             outln!(
                 "{}: {} forgotten",
-                mount.health.mountpoint,
+                plain(&mount.health.mountpoint),
                 counted(done.forgotten, "name")
             )?;
             if !done.kernel_told {

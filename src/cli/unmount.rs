@@ -88,7 +88,7 @@ impl UnmountCommand {
 
     /// What was written between the drain and the end, and what was left on purpose.
     fn report(&self, mount: &FoundMount, spool: &Path) -> anyhow::Result<()> {
-        let mountpoint = &mount.health.mountpoint;
+        let mountpoint = plain(&mount.health.mountpoint);
         let pending = match SpoolView::at(spool) {
             Ok(view) => Some(view.pending()?).filter(|pending| !pending.is_nothing()),
             // Its daemon has removed it, or another has it already.
@@ -166,7 +166,7 @@ impl Progress {
 
 /// Ends the daemon.
 fn stop(mount: &FoundMount, status: &Status) -> anyhow::Result<()> {
-    match &status.unit {
+    match status.unit.as_ref().filter(|_| mount.is_trusted()) {
         // systemd would start a daemon again that ends by itself.
         Some(unit) => systemctl::run(&["stop", "--", unit]),
         None => end(mount),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Examination, LeftScratch, NO_ANSWER, Report, checksums, objects, permissions, scratch, shown,
+    Examination, LeftScratch, NO_ANSWER, Report, checksums, left, objects, permissions, scratch,
+    shown,
 };
 use crate::config::{Config, S3Config};
 use crate::session;
@@ -94,8 +95,10 @@ async fn tried(
         report.ok("permissions", "a read-only mount writes nothing: not tried");
         return None;
     }
-    permissions::abort_left(s3, &config.prefix, report).await;
-    let told_at = permissions::examine(store, &config.prefix, report).await?;
+    let told_at = permissions::examine(store, &config.prefix, report).await;
+    left::abort_left(s3, &config.prefix, told_at, report).await;
+    let told_at = told_at?;
+    left::remove_left(store, &config.prefix, told_at, report).await;
     clock(told_at, report);
     checksums::examine(s3, store, &config.prefix, report).await;
     Some(told_at)

@@ -28,12 +28,7 @@ pub(super) fn examine(config: &Config, report: &mut Report) {
 fn kernel(report: &mut Report) {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map(|part| part.parse().ok());
-    let version = (
-        numbers.next().flatten().unwrap_or(0),
-        numbers.next().flatten().unwrap_or(0),
-    );
-    if version >= KERNEL_WANTED {
+    if version_of(&release) >= KERNEL_WANTED {
         report.ok("kernel", format!("Linux {release}"));
     } else {
         report.warn(
@@ -42,6 +37,18 @@ fn kernel(report: &mut Report) {
             "Linux 6.9 or later has them answered by the successor",
         );
     }
+}
+
+/// The first two numbers of a release, whatever a distribution has put behind them.
+fn version_of(release: &str) -> (u32, u32) {
+    let mut parts = release.split('.');
+    let mut number = || {
+        let part = parts.next().unwrap_or_default();
+        let end = part.find(|c: char| !c.is_ascii_digit());
+        let digits = part.get(..end.unwrap_or(part.len())).unwrap_or_default();
+        digits.parse().unwrap_or(0)
+    };
+    (number(), number())
 }
 
 fn fuse(config: &Config, report: &mut Report) {
@@ -137,5 +144,25 @@ fn spool(dir: &Path, report: &mut Report) {
             format!("files could not be uploaded ({kept} entries)"),
             "mediafs spool list",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_read_up_to_what_a_distribution_has_added() {
+        for (release, version) in [
+            ("5.15.0-91-generic", (5, 15)),
+            ("6.9", (6, 9)),
+            ("6.9-rc1", (6, 9)),
+            ("6.12+", (6, 12)),
+            ("10.1.2", (10, 1)),
+            ("7", (7, 0)),
+            ("", (0, 0)),
+        ] {
+            assert_eq!(version_of(release), version, "{release:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod checksums;
 mod containers;
 mod host;
 mod keys;
+mod left;
 mod mountpoint;
 mod objects;
 mod permissions;

@@ -1,16 +1,19 @@
 //! What an open file has: its stage over a lower layer, and how far both have come.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
 use super::changes::Changes;
-use super::layers::LowerLayer;
+use super::layers::{LowerLayer, Sealed};
+use super::moved_object::MovedObject;
 use crate::error::FsError;
 use crate::namespace::{InodeState, Pin};
 use crate::session_state::{Record, SavedFile, SavedLayer, SessionLog};
-use crate::vocabulary::{Intent, NameState};
-use crate::write_path::Stage;
+use crate::store::{Key, WriteCondition};
+use crate::vocabulary::{Intent, NameState, ObjectId};
+use crate::write_path::{PriorAttempt, Stage};
 
 /// What the session log has of an open file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -90,6 +93,107 @@ impl Content {
                 .as_ref()
                 .map(|attributes| Box::new(attributes.headers.clone())),
         }
+    }
+
+    /// The sealed stage to be uploaded first, which counts as sent from now on:
+    /// nothing takes its place any more.
+    pub fn begin_upload(&self) -> Option<(Arc<Sealed>, PriorAttempt)> {
+        let top = self.base.sealed()?;
+        if self.is_nameless() || self.failed.is_some() {
+            return None;
+        }
+        let first = top.base.sealed().unwrap_or(top);
+        let prior = if first.sent.set_maybe() {
+            PriorAttempt::Maybe
+        } else {
+            PriorAttempt::None
+        };
+        Some((first.clone(), prior))
+    }
+
+    /// The file took its new name, under which the store is known to have this.
+    ///
+    /// Returns the stage that is not wanted any more, as `detach_from_object` does.
+    pub fn renamed(&mut self, known: &WriteCondition) -> Option<Arc<Sealed>> {
+        if self.intent == Intent::Exclusive {
+            self.intent = Intent::Replace;
+        }
+        let superseded = self.drop_superseded();
+        self.base = self.base.map_sealed(|sealed| {
+            let condition = match sealed.condition.clone() {
+                WriteCondition::IfAbsent => WriteCondition::Always,
+                other => other,
+            };
+            (sealed.base.clone(), condition, known.clone())
+        });
+        self.base = self.base.unsent();
+        superseded
+    }
+
+    /// What is sealed stands alone, under whatever name: the object is not needed.
+    ///
+    /// Returns the stage whose upload was cancelled and that the one above it
+    /// replaces whole. It is to be discarded once the journal knows.
+    pub fn detach_from_object(&mut self, known: &WriteCondition) -> Option<Arc<Sealed>> {
+        self.intent = Intent::Replace;
+        let superseded = self.drop_superseded();
+        self.base = self.base.map_sealed(|sealed| {
+            let base = match &sealed.base {
+                LowerLayer::Object(_) => LowerLayer::Empty,
+                other => other.clone(),
+            };
+            (base, WriteCondition::Always, known.clone())
+        });
+        self.base = self.base.unsent();
+        superseded
+    }
+
+    /// The same bytes are another object now: the file was renamed. What is based on
+    /// another version stays so, and finds out that it is gone.
+    pub fn rebase(&mut self, moved: &MovedObject, key: Key) {
+        let object = moved.at(key);
+        let is_moved = |base: &ObjectId| moved.has_bytes_of(&base.etag, base.size_bytes);
+        self.base = match &self.base {
+            LowerLayer::Object(base) if is_moved(base) => LowerLayer::Object(object),
+            sealed @ LowerLayer::Sealed(_) => sealed.map_sealed(|sealed| {
+                let known = WriteCondition::IfMatch(object.etag.clone());
+                match &sealed.base {
+                    LowerLayer::Object(base) if is_moved(base) => {
+                        let condition = match &sealed.condition {
+                            WriteCondition::IfMatch(_) => known.clone(),
+                            other => other.clone(),
+                        };
+                        (LowerLayer::Object(object.clone()), condition, known)
+                    }
+                    LowerLayer::Object(_) => {
+                        let Sealed {
+                            base,
+                            condition,
+                            known,
+                            ..
+                        } = sealed;
+                        (base.clone(), condition.clone(), known.clone())
+                    }
+                    base => (base.clone(), sealed.condition.clone(), known),
+                }
+            }),
+            other => other.clone(),
+        };
+    }
+
+    /// Takes the lower sealed stage away where the upper one shows nothing of it: it
+    /// would be seen under the new name, as a version from before the rename.
+    fn drop_superseded(&mut self) -> Option<Arc<Sealed>> {
+        let top = self.base.sealed()?;
+        let superseded = top.base.sealed()?.clone();
+        if top.stage.depends_on_base() {
+            return None;
+        }
+        self.base = self.base.map_sealed(|top| {
+            let (condition, known) = (top.condition.clone(), top.known.clone());
+            (LowerLayer::Empty, condition, known)
+        });
+        Some(superseded)
     }
 }
 

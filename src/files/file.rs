@@ -1,17 +1,17 @@
 //! Open files: content shared by all handles of an inode.
 //!
-//! How it gets to the store is in `sealing`.
+//! How it gets to the store is in `seal`.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::changes::{ChangeNumber, Shared};
 use super::content::{Content, Edit};
+use super::given_up::GiveUp;
 use super::layers::{LowerLayer, ReadSegment, plan_staged};
 use super::upload_lock::UploadLock;
 use crate::error::FsError;
@@ -36,7 +36,7 @@ pub struct OpenFile {
     pub upload_lock: UploadLock,
     /// Held while the journal is told of this file's sealed stages.
     pub seal_lock: tokio::sync::Mutex<()>,
-    pub given_up: watch::Sender<bool>,
+    pub given_up: GiveUp,
     /// Nobody has the file open any more.
     pub unused: tokio::sync::Notify,
     /// Held alone while the file loses its name, before `upload_lock`.
@@ -69,7 +69,7 @@ impl OpenFile {
             upload_lock: UploadLock::default(),
             seal_lock: tokio::sync::Mutex::default(),
             removal: tokio::sync::RwLock::default(),
-            given_up: watch::Sender::new(false),
+            given_up: GiveUp::default(),
             unused: tokio::sync::Notify::new(),
             parts_queued: AtomicBool::new(false),
             stage_factory,
@@ -312,6 +312,15 @@ impl OpenFile {
     /// Whether bytes of an object show below what is not sealed yet.
     pub fn has_object_below(&self) -> bool {
         self.content.lock().base.shows_object()
+    }
+
+    /// Whether it was not queued yet, and is from now on.
+    pub fn queue_parts(&self) -> bool {
+        !self.parts_queued.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn unqueue_parts(&self) {
+        self.parts_queued.store(false, Ordering::Release);
     }
 
     /// Parts of the base that the stage still shows, at most `limit` bytes of them.

@@ -8,12 +8,17 @@ use parking_lot::Mutex;
 use super::Durability;
 use super::file::OpenFile;
 use super::given_up::{Closes, GivenUp};
+use super::layers::ReadSegment;
 use super::table::OpenFiles;
 use super::writers::{Thread, Writers};
 use crate::error::FsError;
 use crate::read_path::Cursor;
 use crate::session_state::SavedHandle;
 use crate::vocabulary::{Ino, OpenMode};
+
+/// Holes of a file that are filled in S3 though its program was killed: some hundred
+/// copies, or ten minutes where zeros have to be sent.
+const HOLES_LIMIT_BYTES: u64 = 64 << 30;
 
 /// An open file description.
 #[derive(Debug)]
@@ -112,7 +117,7 @@ impl FileHandle {
 
     /// Whether a thread that closes a descriptor of a file of many holes is being killed.
     pub fn is_closed_by_killed(&self, closer: Thread) -> bool {
-        let is_killed = self.file.has_many_holes() && closer.is_being_killed();
+        let is_killed = has_many_holes(&self.file) && closer.is_being_killed();
         if is_killed {
             self.closes.note_killed();
         }
@@ -122,9 +127,42 @@ impl FileHandle {
     /// To be called once no descriptor is left, before what was written is published.
     pub fn give_up_holes(&self, durability: Durability) -> Option<GivenUp<'_>> {
         let file = &self.file;
-        if !self.closes.has_killed() || !file.is_last_writer(self.mode) || !file.has_many_holes() {
+        if !self.closes.has_killed() || !file.is_last_writer(self.mode) || !has_many_holes(file) {
             return None;
         }
-        file.give_up(durability)
+        give_up(file, durability)
     }
+}
+
+fn has_many_holes(file: &OpenFile) -> bool {
+    if file.len() <= HOLES_LIMIT_BYTES {
+        return false;
+    }
+    let zeros = file.plan(0..u64::MAX).into_iter();
+    let zeros = zeros.filter_map(|piece| match piece {
+        ReadSegment::Zero(len) => Some(len),
+        ReadSegment::Local(..) | ReadSegment::Object(..) => None,
+    });
+    zeros.sum::<u64>() > HOLES_LIMIT_BYTES
+}
+
+/// None where some of it was acknowledged.
+fn give_up(file: &OpenFile, durability: Durability) -> Option<GivenUp<'_>> {
+    let mut content = file.edit();
+    match content.base.sealed() {
+        _ if content.is_nameless() => return None,
+        None if content.dirty => content.failed = Some(FsError::Interrupted),
+        None => return None,
+        Some(sealed) => {
+            let is_promised = content.has_uploader || sealed.base.sealed().is_some();
+            if durability == Durability::Disk || is_promised {
+                return None;
+            }
+        }
+    }
+    tracing::warn!(
+        ino = file.inode.ino.0,
+        "the program that wrote this file was killed, and it is mostly holes: not uploaded"
+    );
+    Some(file.given_up.begin())
 }

@@ -55,19 +55,38 @@ impl Drop for CloseGuard<'_> {
     }
 }
 
+/// Whether a file's upload is given up.
+#[derive(Debug)]
+pub struct GiveUp(watch::Sender<bool>);
+
 /// The file's upload is given up, until this is dropped.
 #[derive(Debug)]
-pub struct GivenUp<'a>(&'a watch::Sender<bool>);
+pub struct GivenUp<'a>(&'a GiveUp);
 
-impl<'a> GivenUp<'a> {
-    pub(super) fn begin(sender: &'a watch::Sender<bool>) -> Self {
-        sender.send_replace(true);
-        Self(sender)
+impl Default for GiveUp {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl GiveUp {
+    pub fn begin(&self) -> GivenUp<'_> {
+        self.0.send_replace(true);
+        GivenUp(self)
+    }
+
+    /// Returns once the file's upload is given up.
+    pub async fn begun(&self) {
+        let mut given_up = self.0.subscribe();
+        // The sender is in `self`.
+        if given_up.wait_for(|given_up| *given_up).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
 impl Drop for GivenUp<'_> {
     fn drop(&mut self) {
-        self.0.send_replace(false);
+        self.0.0.send_replace(false);
     }
 }

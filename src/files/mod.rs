@@ -79,6 +79,7 @@ mod interruption;
 mod killed_thread;
 mod layers;
 mod listed;
+pub mod long_files;
 mod moved_object;
 mod named_opens;
 mod privileges;
@@ -86,7 +87,6 @@ mod restore;
 mod seal;
 mod sealed_source;
 mod table;
-mod unsent;
 mod upload_lock;
 mod writers;
 

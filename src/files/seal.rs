@@ -10,16 +10,14 @@
 use std::sync::Arc;
 
 use super::conditions::{condition_of, condition_over, known_under_name};
-use super::content::Content;
 use super::file::OpenFile;
 use super::layers::{LowerLayer, Sealed, Sent};
-use super::moved_object::MovedObject;
 use crate::error::FsError;
 use crate::journal::SealedBase;
 use crate::namespace::LocalState;
-use crate::store::{Key, WriteCondition};
-use crate::vocabulary::{Intent, NameState, ObjectId};
-use crate::write_path::{PriorAttempt, RecoveredStage, Stage};
+use crate::store::WriteCondition;
+use crate::vocabulary::{Intent, NameState, ObjectId, StageId};
+use crate::write_path::{LostFile, LostReason, PriorAttempt, RecoveredStage, Stage};
 
 /// A stage just sealed, and what becomes of one below it that was never sent.
 #[derive(Debug)]
@@ -180,6 +178,14 @@ impl OpenFile {
         stages
     }
 
+    /// Whether a stage is still to be uploaded, as far as the file knows.
+    pub fn has_sealed(&self, stage: StageId) -> bool {
+        let sealed = self.sealed_stages();
+        sealed
+            .iter()
+            .any(|sealed| sealed.stage.file().id() == stage)
+    }
+
     /// A sealed stage takes over all that it shows of its base, which are these bytes.
     ///
     /// Errors: the spool's.
@@ -241,6 +247,48 @@ impl OpenFile {
         None
     }
 
+    /// What is sealed could not be uploaded: it is the staged content again, and the file has failed.
+    pub fn revert_seal(&self, why: &FsError) {
+        let mut content = self.edit();
+        content.failed = Some(why.clone());
+        content.changes.none_is_safe();
+        while let Some(sealed) = content.base.sealed().cloned() {
+            sealed.stage.file().set_upload(None);
+            let merged = match content.stage.as_mut() {
+                Some(later) => later.absorb(&sealed.stage),
+                None => {
+                    content.stage = Some(sealed.stage.clone());
+                    Ok(())
+                }
+            };
+            if let Err(error) = merged {
+                tracing::error!(ino = self.inode.ino.0, %error, "sealed bytes stay in the spool");
+                if sealed.stage.file().offloaded().has_any() {
+                    // The next start could not upload it. It stays below what is over it.
+                    self.move_to_lost_found(&sealed, why);
+                }
+                return;
+            }
+            let kept = content.stage.as_ref().map(|stage| stage.file().id());
+            if kept != Some(sealed.stage.file().id()) {
+                self.stage_factory.spool.discard(sealed.stage.file());
+            }
+            content.base = sealed.base.clone();
+        }
+        content.dirty = true;
+    }
+
+    fn move_to_lost_found(&self, sealed: &Sealed, why: &FsError) {
+        let key = self.inode.key(&self.stage_factory.keys);
+        let lost = LostFile {
+            key: key.as_ref(),
+            reason: LostReason::UploadFailed(why.clone()),
+            written: None,
+        };
+        let file = sealed.stage.file();
+        self.stage_factory.spool.move_to_lost_found(file, &lost);
+    }
+
     /// Whether a flush has anything to do, or an upload under way to wait for.
     pub fn needs_upload(&self) -> bool {
         let content = self.content.lock();
@@ -291,110 +339,6 @@ impl OpenFile {
             base = &sealed.base;
         }
     }
-
-    /// The file took its new name, under which the store is known to have this.
-    ///
-    /// Returns the stage that is not wanted any more, as `detach_from_object` does.
-    pub fn renamed(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
-        let mut content = self.edit();
-        if content.intent == Intent::Exclusive {
-            content.intent = Intent::Replace;
-        }
-        let superseded = content.drop_superseded();
-        content.base = content.base.map_sealed(|sealed| {
-            let condition = match sealed.condition.clone() {
-                WriteCondition::IfAbsent => WriteCondition::Always,
-                other => other,
-            };
-            (sealed.base.clone(), condition, known.clone())
-        });
-        content.base = content.base.unsent();
-        superseded
-    }
-
-    /// What is sealed stands alone, under whatever name: the object is not needed.
-    ///
-    /// Returns the stage whose upload was cancelled and that the one above it
-    /// replaces whole. It is to be discarded once the journal knows.
-    pub fn detach_from_object(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
-        let mut content = self.edit();
-        content.intent = Intent::Replace;
-        let superseded = content.drop_superseded();
-        content.base = content.base.map_sealed(|sealed| {
-            let base = match &sealed.base {
-                LowerLayer::Object(_) => LowerLayer::Empty,
-                other => other.clone(),
-            };
-            (base, WriteCondition::Always, known.clone())
-        });
-        content.base = content.base.unsent();
-        superseded
-    }
-
-    /// The same bytes are another object now: the file was renamed. What is based on
-    /// another version stays so, and finds out that it is gone.
-    pub fn rebase(&self, moved: &MovedObject, key: Key) {
-        let object = moved.at(key);
-        let is_moved = |base: &ObjectId| moved.has_bytes_of(&base.etag, base.size_bytes);
-        let mut content = self.edit();
-        content.base = match &content.base {
-            LowerLayer::Object(base) if is_moved(base) => LowerLayer::Object(object),
-            sealed @ LowerLayer::Sealed(_) => sealed.map_sealed(|sealed| {
-                let known = WriteCondition::IfMatch(object.etag.clone());
-                match &sealed.base {
-                    LowerLayer::Object(base) if is_moved(base) => {
-                        let condition = match &sealed.condition {
-                            WriteCondition::IfMatch(_) => known.clone(),
-                            other => other.clone(),
-                        };
-                        (LowerLayer::Object(object.clone()), condition, known)
-                    }
-                    LowerLayer::Object(_) => {
-                        let Sealed {
-                            base,
-                            condition,
-                            known,
-                            ..
-                        } = sealed;
-                        (base.clone(), condition.clone(), known.clone())
-                    }
-                    base => (base.clone(), sealed.condition.clone(), known),
-                }
-            }),
-            other => other.clone(),
-        };
-    }
-}
-
-impl Content {
-    /// Takes the lower sealed stage away where the upper one shows nothing of it: it
-    /// would be seen under the new name, as a version from before the rename.
-    fn drop_superseded(&mut self) -> Option<Arc<Sealed>> {
-        let top = self.base.sealed()?;
-        let superseded = top.base.sealed()?.clone();
-        if top.stage.depends_on_base() {
-            return None;
-        }
-        self.base = self.base.map_sealed(|top| {
-            let (condition, known) = (top.condition.clone(), top.known.clone());
-            (LowerLayer::Empty, condition, known)
-        });
-        Some(superseded)
-    }
-
-    fn begin_upload(&self) -> Option<(Arc<Sealed>, PriorAttempt)> {
-        let top = self.base.sealed()?;
-        if self.is_nameless() || self.failed.is_some() {
-            return None;
-        }
-        let first = top.base.sealed().unwrap_or(top);
-        let prior = if first.sent.set_maybe() {
-            PriorAttempt::Maybe
-        } else {
-            PriorAttempt::None
-        };
-        Some((first.clone(), prior))
-    }
 }
 
 #[cfg(test)]
@@ -402,8 +346,9 @@ mod tests {
     use super::*;
     use crate::files::file::StageFactory;
     use crate::files::layers::ReadSegment;
+    use crate::files::moved_object::MovedObject;
     use crate::namespace::{InodeTable, KeySpace, Name, Numbers};
-    use crate::store::ETag;
+    use crate::store::{ETag, Key};
     use crate::vocabulary::{Kind, ObjectVersion, ROOT};
     use crate::write_path::Spool;
 
@@ -560,7 +505,7 @@ mod tests {
         file.start_over(Intent::Exclusive).unwrap();
         file.write(0, b"bytes").unwrap();
         sealed(&file);
-        file.renamed(&WriteCondition::Always);
+        file.edit().renamed(&WriteCondition::Always);
         let first = file.begin_upload().unwrap().0;
         assert_eq!(first.condition, WriteCondition::Always);
         file.uploaded(&first, object("1", 5));
@@ -572,10 +517,12 @@ mod tests {
             last_modified: std::time::SystemTime::UNIX_EPOCH,
         };
         let (key, other) = (Key::new("renamed"), ETag::new("other"));
-        file.rebase(&MovedObject::of(other, version("3")), key.clone());
+        file.edit()
+            .rebase(&MovedObject::of(other, version("3")), key.clone());
         let edit = file.begin_upload().unwrap().0;
         assert_eq!(edit.condition, WriteCondition::IfMatch(ETag::new("1")));
-        file.rebase(&MovedObject::of(ETag::new("1"), version("2")), key);
+        file.edit()
+            .rebase(&MovedObject::of(ETag::new("1"), version("2")), key);
         let edit = file.begin_upload().unwrap().0;
         assert_eq!(edit.condition, WriteCondition::IfMatch(ETag::new("2")));
     }
@@ -591,7 +538,7 @@ mod tests {
         file.write(0, b"whole").unwrap();
         sealed(&file);
         assert!(!file.has_object_below());
-        let superseded = file.detach_from_object(&WriteCondition::Always);
+        let superseded = file.edit().detach_from_object(&WriteCondition::Always);
         assert!(Arc::ptr_eq(&superseded.unwrap(), &edit));
         let (whole, prior) = file.begin_upload().unwrap();
         assert_eq!(prior, PriorAttempt::None);
@@ -610,7 +557,7 @@ mod tests {
         file.start_over(Intent::Replace).unwrap();
         file.write(0, b"whole").unwrap();
         sealed(&file);
-        file.renamed(&WriteCondition::IfAbsent);
+        file.edit().renamed(&WriteCondition::IfAbsent);
         let (whole, prior) = file.begin_upload().unwrap();
         assert_eq!(prior, PriorAttempt::None);
         assert!(matches!(whole.base, LowerLayer::Empty));

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::content::{Content, Recorded};
 use super::file::{LastClose, OpenFile, StageFactory};
 use super::layers::LowerLayer;
+use super::long_files;
 use crate::error::FsError;
 use crate::namespace::{Namespace, Pin};
 use crate::session_state::Record;
@@ -22,6 +24,8 @@ type Files = HashMap<Ino, Arc<OpenFile>>;
 #[derive(Debug)]
 pub struct OpenFiles {
     files: Mutex<Files>,
+    /// Of how many that went the bytes are on their way to lost+found.
+    leaving: AtomicUsize,
     pub namespace: Arc<Namespace>,
     pub stage_factory: Arc<StageFactory>,
 }
@@ -48,10 +52,27 @@ impl Drop for HeldFile<'_> {
     }
 }
 
+/// Counts a file as long as its bytes are on their way to lost+found.
+struct Leaving<'a>(&'a AtomicUsize);
+
+impl<'a> Leaving<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl OpenFiles {
     pub fn new(namespace: Arc<Namespace>, stage_factory: Arc<StageFactory>) -> Self {
         Self {
             files: Mutex::default(),
+            leaving: AtomicUsize::new(0),
             namespace,
             stage_factory,
         }
@@ -63,6 +84,11 @@ impl OpenFiles {
 
     pub fn all(&self) -> Vec<Arc<OpenFile>> {
         self.files.lock().values().cloned().collect()
+    }
+
+    /// Whether bytes of a file that is not among `all` any more are not in lost+found yet.
+    pub fn are_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst) > 0
     }
 
     /// Files that have something to be uploaded.
@@ -134,6 +160,9 @@ impl OpenFiles {
         let mut content = file.content.lock();
         count(&mut content);
         let remains = self.take_remains(&mut files, file, &mut content);
+        // Before the file is missed.
+        let _leaving =
+            matches!(remains, LastClose::Failed(..)).then(|| Leaving::begin(&self.leaving));
         drop((content, files));
         match remains {
             LastClose::Nothing => {}
@@ -198,7 +227,7 @@ impl OpenFiles {
         let table = self.namespace.table();
         let files = self.all().into_iter();
         let mut below = files.filter(|file| table.is_within(file.inode.ino, dir));
-        below.try_for_each(|file| file.check_renamable())
+        below.try_for_each(|file| long_files::check_renamable(&file))
     }
 
     /// What the store has of a file that is not open.

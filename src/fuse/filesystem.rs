@@ -25,7 +25,7 @@ use super::reply::{Listed, XattrAnswer, add_listed, give_or_refuse};
 use super::{Adapter, convert, negotiate};
 use crate::error::FsError;
 use crate::namespace::Name;
-use crate::ops::{BufferSpace, CreateRequest, DirEntryPlus, Exclusive, Truncate};
+use crate::ops::{self, BufferSpace, CreateRequest, DirEntryPlus, Exclusive, Truncate};
 use crate::vocabulary::HandleId;
 
 /// The rest of the method with a decoded argument, or the answer that it cannot be.
@@ -56,19 +56,19 @@ impl Filesystem for Adapter {
         let call = Call::on(Operation::Lookup, parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, dir) = (self.ops.clone(), convert::ino(parent));
-        let operation = async move { ops.lookup(dir, &name).await };
+        let operation = async move { ops::lookup(&ops, dir, &name).await };
         self.answer(req, call, reply, operation);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        let forget = || self.ops.forget(convert::ino(ino), nlookup);
+        let forget = || ops::forget(&self.ops, convert::ino(ino), nlookup);
         self.contained(Call::on(Operation::Forget, ino), forget);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let call = Call::on(Operation::Getattr, ino);
         let ops = self.ops.clone();
-        let operation = async move { ops.getattr(convert::ino(ino)).await };
+        let operation = async move { ops::getattr(&ops, convert::ino(ino)).await };
         self.answer(req, call, reply, operation);
     }
 
@@ -95,8 +95,9 @@ impl Filesystem for Adapter {
         let changed = convert::ino(ino);
         let call = Call::on(Operation::Setattr, ino).changing_unless(fh.is_some(), changed);
         let operation = async move {
-            let set = ops.setattr(changed, fh.map(handle), caller, change);
-            ops.once(caller.request, set, ops.getattr(changed)).await
+            let set = ops::setattr(&ops, changed, fh.map(handle), caller, change);
+            ops.once(caller.request, set, ops::getattr(&ops, changed))
+                .await
         };
         self.answer(req, call, reply, operation);
     }
@@ -104,7 +105,7 @@ impl Filesystem for Adapter {
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let call = Call::on(Operation::Readlink, ino);
         let ops = self.ops.clone();
-        let operation = async move { ops.readlink(convert::ino(ino)).await };
+        let operation = async move { ops::readlink(&ops, convert::ino(ino)).await };
         self.answer(req, call, reply, operation);
     }
 
@@ -124,8 +125,9 @@ impl Filesystem for Adapter {
         let dir = convert::ino(parent);
         let operation = async move {
             let (kind, permissions) = (convert::node_kind(mode, rdev), convert::permissions(mode));
-            let made = ops.mknod(dir, &name, kind, permissions, caller);
-            ops.once(caller.request, made, ops.lookup(dir, &name)).await
+            let made = ops::mknod(&ops, dir, &name, kind, permissions, caller);
+            ops.once(caller.request, made, ops::lookup(&ops, dir, &name))
+                .await
         };
         self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
@@ -145,8 +147,9 @@ impl Filesystem for Adapter {
         let dir = convert::ino(parent);
         let permissions = convert::permissions(mode);
         let operation = async move {
-            let made = ops.mkdir(dir, &name, permissions, caller);
-            ops.once(caller.request, made, ops.lookup(dir, &name)).await
+            let made = ops::mkdir(&ops, dir, &name, permissions, caller);
+            ops.once(caller.request, made, ops::lookup(&ops, dir, &name))
+                .await
         };
         self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
@@ -165,8 +168,9 @@ impl Filesystem for Adapter {
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
         let dir = convert::ino(parent);
         let operation = async move {
-            let made = ops.symlink(dir, &name, target, caller);
-            ops.once(caller.request, made, ops.lookup(dir, &name)).await
+            let made = ops::symlink(&ops, dir, &name, target, caller);
+            ops.once(caller.request, made, ops::lookup(&ops, dir, &name))
+                .await
         };
         self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
@@ -177,8 +181,8 @@ impl Filesystem for Adapter {
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let dir = convert::ino(parent);
         let operation = async move {
-            let removed = ops.unlink(dir, &name, request);
-            ops.once(request, removed, ops.rest_of_unlink(dir, &name))
+            let removed = ops::unlink(&ops, dir, &name, request);
+            ops.once(request, removed, ops::rest_of_unlink(&ops, dir, &name))
                 .await
         };
         self.answer(req, call.changing(Locked::One(dir)), reply, operation);
@@ -190,7 +194,7 @@ impl Filesystem for Adapter {
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let dir = convert::ino(parent);
         let operation = async move {
-            let removed = ops.rmdir(dir, &name, request);
+            let removed = ops::rmdir(&ops, dir, &name, request);
             ops.once(request, removed, ready(Ok(()))).await
         };
         self.answer(req, call.changing(Locked::One(dir)), reply, operation);
@@ -214,8 +218,8 @@ impl Filesystem for Adapter {
         let (from, to) = (convert::ino(parent), convert::ino(newparent));
         let operation = async move {
             let (from, to) = ((from, &name), (to, &new_name));
-            let renamed = ops.rename(from, to, mode, request);
-            let rest = ops.rest_of_rename(from, to, mode, request);
+            let renamed = ops::rename(&ops, from, to, mode, request);
+            let rest = ops::rest_of_rename(&ops, from, to, mode, request);
             ops.once(request, renamed, rest).await
         };
         self.answer(req, call.changing(Locked::Two(from, to)), reply, operation);
@@ -234,7 +238,7 @@ impl Filesystem for Adapter {
             true => call.changing(locked),
             false => call.locking(locked),
         };
-        let operation = async move { ops.open(opened, mode, truncate, caller).await };
+        let operation = async move { ops::open(&ops, opened, mode, truncate, caller).await };
         self.answer(req, call, reply, operation);
     }
 
@@ -264,7 +268,7 @@ impl Filesystem for Adapter {
             permissions: convert::permissions(mode),
             maker: convert::caller(req),
         };
-        let operation = async move { ops.create(dir, &name, request).await };
+        let operation = async move { ops::create(&ops, dir, &name, request).await };
         self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
 
@@ -282,7 +286,7 @@ impl Filesystem for Adapter {
         let call = Call::on(Operation::Read, ino);
         let (ops, calls) = (self.ops.clone(), self.watched.calls.clone());
         let range = offset..offset.saturating_add(u64::from(size));
-        let operation = async move { calls.read(ops.read(handle(fh), range).await) };
+        let operation = async move { calls.read(ops::read(&ops, handle(fh), range).await) };
         self.answer(req, call, reply, operation);
     }
 
@@ -305,7 +309,7 @@ impl Filesystem for Adapter {
             convert::write_origin(write_flags),
         );
         let waits = self.answer_unless_it_waits(req, call, reply, || {
-            match self.ops.write(handle(fh), caller, how, offset, data) {
+            match ops::write(&self.ops, handle(fh), caller, how, offset, data) {
                 Err(FsError::NoSpace) => None,
                 written => Some(self.watched.calls.written(written, data.len())),
             }
@@ -313,7 +317,7 @@ impl Filesystem for Adapter {
         let Some(reply) = waits else { return };
         let (ops, calls, data) = (self.ops.clone(), self.watched.calls.clone(), data.to_vec());
         self.answer(req, call, reply, async move {
-            let written = ops.write_with_room(handle(fh), caller, how, offset, &data);
+            let written = ops::write_with_room(&ops, handle(fh), caller, how, offset, &data);
             calls.written(written.await, data.len())
         });
     }
@@ -328,7 +332,7 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on(Operation::Flush, ino);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        let operation = async move { ops.flush(handle(fh), caller.thread).await };
+        let operation = async move { ops::flush(&ops, handle(fh), caller.thread).await };
         self.answer(req, call, reply, operation);
     }
 
@@ -342,7 +346,7 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on(Operation::Fsync, ino);
         let ops = self.ops.clone();
-        let operation = async move { ops.fsync(handle(fh)).await };
+        let operation = async move { ops::fsync(&ops, handle(fh)).await };
         self.answer(req, call, reply, operation);
     }
 
@@ -360,7 +364,7 @@ impl Filesystem for Adapter {
         let ops = self.ops.clone();
         // Nobody waits for it.
         self.run(req, call, None, async move {
-            give_or_refuse(reply, call, ops.release(handle(fh)).await)
+            give_or_refuse(reply, call, ops::release(&ops, handle(fh)).await)
         });
     }
 
@@ -368,7 +372,7 @@ impl Filesystem for Adapter {
         let call = Call::on(Operation::Opendir, ino);
         let request = convert::kernel_request(req);
         self.answer_at_once(req, call, reply, || {
-            self.ops.opendir(convert::ino(ino), request)
+            ops::opendir(&self.ops, convert::ino(ino), request)
         });
     }
 
@@ -382,7 +386,7 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on(Operation::Readdir, ino);
         let ops = self.ops.clone();
-        let operation = async move { ops.readdir(handle(fh), offset).await };
+        let operation = async move { ops::readdir(&ops, handle(fh), offset).await };
         self.answer(req, call, reply, operation);
     }
 
@@ -408,7 +412,7 @@ impl Filesystem for Adapter {
                 }
                 added
             };
-            ops.readdirplus(handle(fh), offset, add).await?;
+            ops::readdirplus(&ops, handle(fh), offset, add).await?;
             Ok(given)
         };
         self.answer_filled(req, call, reply, operation);
@@ -423,7 +427,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         self.answer_at_once(req, Call::on(Operation::Releasedir, ino), reply, || {
-            self.ops.releasedir(handle(fh));
+            ops::releasedir(&self.ops, handle(fh));
             Ok(())
         });
     }
@@ -438,13 +442,13 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on(Operation::Fsyncdir, ino);
         let ops = self.ops.clone();
-        let operation = async move { ops.fsyncdir(handle(fh)).await };
+        let operation = async move { ops::fsyncdir(&ops, handle(fh)).await };
         self.answer(req, call, reply, operation);
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
         let call = Call::on(Operation::Statfs, ino);
-        self.answer_at_once(req, call, reply, || Ok(self.ops.statfs()));
+        self.answer_at_once(req, call, reply, || Ok(ops::statfs()));
     }
 
     fn setxattr(
@@ -469,7 +473,7 @@ impl Filesystem for Adapter {
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
         let changed = convert::ino(ino);
         let operation = async move {
-            let set = ops.setxattr(changed, &name, &value, mode, request);
+            let set = ops::setxattr(&ops, changed, &name, &value, mode, request);
             ops.once(request, set, ready(Ok(()))).await
         };
         self.answer(req, call.changing(Locked::One(changed)), reply, operation);
@@ -479,7 +483,7 @@ impl Filesystem for Adapter {
         let call = Call::on(Operation::Getxattr, ino);
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
         let operation = async move {
-            let value = ops.getxattr(convert::ino(ino), &name).await?;
+            let value = ops::getxattr(&ops, convert::ino(ino), &name).await?;
             XattrAnswer::of(value, size)
         };
         self.answer(req, call, reply, operation);
@@ -489,7 +493,7 @@ impl Filesystem for Adapter {
         let call = Call::on(Operation::Listxattr, ino);
         let ops = self.ops.clone();
         let operation = async move {
-            let names = ops.listxattr(convert::ino(ino)).await?;
+            let names = ops::listxattr(&ops, convert::ino(ino)).await?;
             let joined = names
                 .into_iter()
                 .flat_map(|name| (name + "\0").into_bytes());
@@ -504,7 +508,7 @@ impl Filesystem for Adapter {
         let request = convert::kernel_request(req);
         let changed = convert::ino(ino);
         let operation = async move {
-            let removed = ops.removexattr(changed, &name, request);
+            let removed = ops::removexattr(&ops, changed, &name, request);
             ops.once(request, removed, ready(Ok(()))).await
         };
         self.answer(req, call.changing(Locked::One(changed)), reply, operation);
@@ -531,9 +535,9 @@ impl Filesystem for Adapter {
         );
         let (caller, target) = (convert::caller(req), convert::ino(ino_out));
         let operation = async move {
-            let copied = ops.copy_file_range(from, to, len, caller);
+            let copied = ops::copy_file_range(&ops, from, to, len, caller);
             // Nothing but whole files is copied.
-            let before = async { Ok(ops.getattr(target).await?.0.size_bytes) };
+            let before = async { Ok(ops::getattr(&ops, target).await?.0.size_bytes) };
             ops.once(caller.request, copied, before).await
         };
         let locked = Locked::One(target);
@@ -554,7 +558,7 @@ impl Filesystem for Adapter {
         let how = decoded!(self, req, call, reply, convert::allocation(mode));
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let range = offset..offset.saturating_add(length);
-        let operation = async move { ops.fallocate(handle(fh), caller, range, how).await };
+        let operation = async move { ops::fallocate(&ops, handle(fh), caller, range, how).await };
         let locked = Locked::One(convert::ino(ino));
         self.answer(req, call.locking(locked), reply, operation);
     }
@@ -570,12 +574,8 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.refuse(
-            req,
-            Call::on(Operation::Ioctl, ino),
-            reply,
-            &FsError::NotATty,
-        );
+        let call = Call::on(Operation::Ioctl, ino);
+        self.refuse(req, call, reply, &FsError::NotATty);
     }
 
     /// One file is one object.
@@ -587,12 +587,8 @@ impl Filesystem for Adapter {
         _newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.refuse(
-            req,
-            Call::on(Operation::Link, ino),
-            reply,
-            &FsError::NotPermitted,
-        );
+        let call = Call::on(Operation::Link, ino);
+        self.refuse(req, call, reply, &FsError::NotPermitted);
     }
 
     /// The kernel asks once: from then on it takes a file for data to its end.
@@ -605,12 +601,8 @@ impl Filesystem for Adapter {
         _whence: i32,
         reply: ReplyLseek,
     ) {
-        self.refuse(
-            req,
-            Call::on(Operation::Lseek, ino),
-            reply,
-            &FsError::NotImplemented,
-        );
+        let call = Call::on(Operation::Lseek, ino);
+        self.refuse(req, call, reply, &FsError::NotImplemented);
     }
 
     /// The kernel asks once: from then on files are always ready.
@@ -624,22 +616,14 @@ impl Filesystem for Adapter {
         _flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        self.refuse(
-            req,
-            Call::on(Operation::Poll, ino),
-            reply,
-            &FsError::NotImplemented,
-        );
+        let call = Call::on(Operation::Poll, ino);
+        self.refuse(req, call, reply, &FsError::NotImplemented);
     }
 
     /// The kernel asks once, and only where it does not decide by modes itself.
     fn access(&self, req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        self.refuse(
-            req,
-            Call::on(Operation::Access, ino),
-            reply,
-            &FsError::NotImplemented,
-        );
+        let call = Call::on(Operation::Access, ino);
+        self.refuse(req, call, reply, &FsError::NotImplemented);
     }
 
     /// Locks are the kernel's own: it asks for none.
@@ -655,12 +639,8 @@ impl Filesystem for Adapter {
         _pid: u32,
         reply: ReplyLock,
     ) {
-        self.refuse(
-            req,
-            Call::on(Operation::Getlk, ino),
-            reply,
-            &FsError::NotImplemented,
-        );
+        let call = Call::on(Operation::Getlk, ino);
+        self.refuse(req, call, reply, &FsError::NotImplemented);
     }
 
     fn setlk(
@@ -676,22 +656,14 @@ impl Filesystem for Adapter {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
-        self.refuse(
-            req,
-            Call::on(Operation::Setlk, ino),
-            reply,
-            &FsError::NotImplemented,
-        );
+        let call = Call::on(Operation::Setlk, ino);
+        self.refuse(req, call, reply, &FsError::NotImplemented);
     }
 
     /// There are no blocks to number.
     fn bmap(&self, req: &Request, ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
-        self.refuse(
-            req,
-            Call::on(Operation::Bmap, ino),
-            reply,
-            &FsError::InvalidArgument,
-        );
+        let call = Call::on(Operation::Bmap, ino);
+        self.refuse(req, call, reply, &FsError::InvalidArgument);
     }
 }
 

@@ -7,7 +7,7 @@ use super::in_flight::Interruptible;
 use super::reply::{Listed, Refusable, XattrAnswer};
 use crate::error::FsError;
 use crate::files::{Attr, AttrValidity, PendingCall};
-use crate::ops::{Created, DirEntry, Entry, Opened, Ops};
+use crate::ops::{self, Created, DirEntry, Entry, Opened, Ops};
 
 /// A reply until it is given.
 #[derive(Debug)]
@@ -63,13 +63,13 @@ impl Outcome for (Attr, AttrValidity) {}
 
 impl Outcome for Entry {
     async fn give_back(self, ops: &Ops) {
-        ops.forget(self.attr.ino, 1);
+        ops::forget(ops, self.attr.ino, 1);
     }
 }
 
 impl Outcome for Opened {
     async fn give_back(self, ops: &Ops) {
-        if let Err(error) = ops.release(self.handle).await {
+        if let Err(error) = ops::release(ops, self.handle).await {
             tracing::debug!(%error, "not released");
         }
     }
@@ -85,7 +85,7 @@ impl Outcome for Created {
 impl Outcome for Listed {
     async fn give_back(self, ops: &Ops) {
         for ino in self.0 {
-            ops.forget(ino, 1);
+            ops::forget(ops, ino, 1);
         }
     }
 }

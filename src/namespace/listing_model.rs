@@ -181,7 +181,9 @@ impl World {
             .names
             .create_local(&parent, &name, Kind::Directory)
             .unwrap();
-        self.names.persist_directory(&parent, &made).await.unwrap();
+        persist_directory(&self.names, &parent, &made)
+            .await
+            .unwrap();
         self.end(path, true);
     }
 
@@ -190,15 +192,14 @@ impl World {
         let parent = self.directory(dir).await.unwrap();
         self.begin(path);
         let gone = self.names.lookup(&parent, &name).await.unwrap();
-        if let Err(error) = self.names.check_empty(&gone).await {
+        if let Err(error) = check_empty(&self.names, &gone).await {
             assert!(matches!(error, FsError::NotEmpty), "{error}, {}", self.told);
             return self.end(path, true);
         }
-        self.names
-            .before_entry_removed(&parent, &name)
+        before_entry_removed(&self.names, &parent, &name)
             .await
             .unwrap();
-        self.names.remove_marker(&gone).await.unwrap();
+        remove_marker(&self.names, &gone).await.unwrap();
         self.names.record(parent.ino, &name, None);
         self.names.directories().forget(&gone);
         self.names.table().detach(gone.ino);
@@ -232,7 +233,7 @@ impl World {
             };
             this.names.record_uploaded(&made.inode, version);
             made.inode.state().local = None;
-            this.names.entry_added(&parent).await;
+            entry_added(&this.names, &parent).await;
             drop(turn);
         };
         if waits {
@@ -250,8 +251,7 @@ impl World {
         let inode = self.names.lookup(&parent, &name).await.unwrap();
         let made = self.made.lock().remove(path).unwrap();
         let _turn = made.upload.lock().await;
-        self.names
-            .before_entry_removed(&parent, &name)
+        before_entry_removed(&self.names, &parent, &name)
             .await
             .unwrap();
         let key = self.names.child_key(parent.ino, &name).unwrap();
@@ -309,7 +309,7 @@ impl World {
         let mut stream = DirStream::new(pin);
         let mut listed = Vec::new();
         // A directory that is removed meanwhile can fail.
-        while let Ok(Some(entries)) = self.names.next_entries(&mut stream).await {
+        while let Ok(Some(entries)) = next_entries(&self.names, &mut stream).await {
             listed.extend(entries.into_iter().map(|entry| entry.name));
         }
         for (path, before) in known {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attributes::Described;
 use super::dir::Listing;
 use super::dir_entry::{ChangeSeq, Entry, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
+use super::store_answer::{StoreAnswer, ask_by_name, describe, known_attributes};
 use super::table::Pin;
 use super::tree_ahead::directories;
 use super::{Coherence, Namespace};
@@ -31,15 +31,6 @@ pub(super) enum Asker {
     Lookup,
 }
 
-/// What the store said of one name.
-pub(super) struct StoreAnswer {
-    pub entry: Option<Entry>,
-    /// What is stored with a file's object, or a directory's marker, where that was asked for.
-    pub described: Option<Described>,
-    pub asked_at: Instant,
-    pub seq: ChangeSeq,
-}
-
 /// The first page of a directory's listing.
 pub(super) struct FirstPage {
     pub page: Page,
@@ -47,20 +38,6 @@ pub(super) struct FirstPage {
     pub prefix: String,
     pub asked_at: Instant,
     pub seq: ChangeSeq,
-}
-
-impl StoreAnswer {
-    /// What is there; none where nothing is.
-    pub fn kind(&self) -> Option<Kind> {
-        match &self.entry {
-            Some(Entry::File(_)) => {
-                let told = self.described.as_ref();
-                Some(told.map_or(Kind::File, |told| told.attributes.kind))
-            }
-            Some(Entry::Directory) => Some(Kind::Directory),
-            None => None,
-        }
-    }
 }
 
 impl Namespace {
@@ -80,7 +57,7 @@ impl Namespace {
         for _ in 0..ASK_AGAIN_LIMIT {
             let prefix = self.prefix_of(parent)?;
             let answer = self.look_up_in_store(parent, name).await?;
-            let answer = self.describe(parent, name, answer).await?;
+            let answer = describe(self, parent, name, answer).await?;
             if !self.is_still_at(parent, &prefix)? {
                 continue;
             }
@@ -152,7 +129,7 @@ impl Namespace {
         }
         let described = match &entry {
             Some(Entry::File(version)) if self.stores_attributes() => {
-                Some(self.known_attributes(parent, name, version)?)
+                Some(known_attributes(self, parent, name, version)?)
             }
             _ => None,
         };
@@ -171,7 +148,7 @@ impl Namespace {
             return Ok(answer);
         }
         if parent.state().dir.is_large() || self.coherence().ttl < LIST_FROM_TTL {
-            return self.ask_by_name(parent, name).await;
+            return ask_by_name(self, parent, name).await;
         }
         let turn = parent.listing_lock();
         let mut turn = turn.lock().await;
@@ -189,7 +166,7 @@ impl Namespace {
                 seq: first.seq,
             });
         }
-        self.ask_by_name(parent, name).await
+        ask_by_name(self, parent, name).await
     }
 
     /// The answer of the remembered listing, if it is young enough or was asked for since `began`.

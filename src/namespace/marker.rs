@@ -9,11 +9,12 @@ use tokio::time::Instant;
 
 use super::Namespace;
 use super::attributes::Attributes;
-use super::describe::Asked;
 use super::dir_entry::{Entry, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
+use super::store_answer::head_marker;
+use super::stored_attributes::{Asked, relearn_attributes};
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
@@ -44,286 +45,300 @@ pub enum Stored {
     Marker,
 }
 
-impl Namespace {
-    /// Makes a new directory, so far local, exist in the store, as far as markers are wanted.
-    ///
-    /// Errors: the store's, when the marker could not be written.
-    pub async fn persist_directory(&self, parent: &Pin, dir: &Pin) -> Result<(), FsError> {
-        if self.markers == DirMarkers::Never {
-            return Ok(());
-        }
-        let stored = self.store_directory_attributes(dir, &|_| (), Asked::default());
-        if stored.await? == Stored::Nothing {
-            self.put_marker(dir).await?;
-            self.confirm_existence(dir);
-        }
-        self.drop_marker(parent).await;
-        Ok(())
+/// Makes a new directory, so far local, exist in the store, as far as markers are wanted.
+///
+/// Errors: the store's, when the marker could not be written.
+pub async fn persist_directory(
+    namespace: &Namespace,
+    parent: &Pin,
+    dir: &Pin,
+) -> Result<(), FsError> {
+    if namespace.markers == DirMarkers::Never {
+        return Ok(());
     }
-
-    /// A key came to be in the directory: a marker is not needed any more.
-    pub async fn entry_added(&self, dir: &Pin) {
-        self.confirm_existence(dir);
-        self.drop_marker(dir).await;
+    let stored = store_directory_attributes(namespace, dir, &|_| (), Asked::default());
+    if stored.await? == Stored::Nothing {
+        put_marker(namespace, dir).await?;
+        confirm_existence(namespace, dir);
     }
+    drop_marker(namespace, parent).await;
+    Ok(())
+}
 
-    /// Something else is in the directory. Where the store does not delete the marker, it stays.
-    async fn drop_marker(&self, dir: &Pin) {
-        let Err(error) = self.drop_needless_marker(dir).await else {
-            return;
-        };
-        let times = {
-            let mut state = dir.state();
-            state.dir.markers_that_stayed = state.dir.markers_that_stayed.saturating_add(1);
-            state.dir.markers_that_stayed
-        };
-        // One is worth a line for each directory, and each time they have doubled.
-        if times.is_power_of_two() {
-            let ino = dir.ino.0;
-            tracing::warn!(ino, times, %error, "a directory's marker stays beside what is in it: it cannot be deleted");
-        }
-    }
+/// A key came to be in the directory: a marker is not needed any more.
+pub async fn entry_added(namespace: &Namespace, dir: &Pin) {
+    confirm_existence(namespace, dir);
+    drop_marker(namespace, dir).await;
+}
 
-    /// The directory and those above it exist in the store: something lies under them.
-    fn confirm_existence(&self, dir: &Pin) {
-        let mut at = dir.ino;
-        while let Some((parent, name)) = self.table.place(at) {
-            let known = self.table.get(parent).is_ok_and(|parent| {
-                let state = parent.state();
-                state
-                    .dir
-                    .listing()
-                    .is_some_and(|listing| listing.entries.contains_key(&name))
-            });
-            if !known {
-                self.record(parent, &name, Some(Entry::Directory));
-            }
-            // Last: at every moment it is known from one or the other.
-            if let Ok(inode) = self.table.get(at) {
-                let mut state = inode.state();
-                state.local = None;
-                state.checked_at = Some(Instant::now());
-            }
-            at = parent;
-        }
-    }
-
-    async fn drop_needless_marker(&self, dir: &Pin) -> Result<(), FsError> {
-        let carries_attributes = {
-            let state = dir.state();
-            let attributes = state.attributes.as_ref();
-            attributes.is_some_and(|attributes| attributes.says_something())
-        };
-        if self.markers != DirMarkers::Auto || dir.ino == ROOT || carries_attributes {
-            return Ok(());
-        }
-        if self.marker(dir).await? != Marker::Present {
-            return Ok(());
-        }
-        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
-        dir.state().dir.set_marker(Marker::Absent);
-        if let Err(error) = self.store.delete(DeleteRequest::any(key)).await {
-            dir.state().dir.set_marker(Marker::Unknown);
-            return Err(error.into());
-        }
-        Ok(())
-    }
-
-    /// Before the key of `name` goes: if it is the directory's last, a marker takes its place first,
-    /// so that the directory exists at every moment.
-    pub async fn before_entry_removed(&self, dir: &Pin, name: &Name) -> Result<(), FsError> {
-        let arrivals = dir.state().dir.arrivals;
-        if dir.ino == ROOT || self.has_other_keys(dir, name).await? {
-            return Ok(());
-        }
-        if self.markers == DirMarkers::Never {
-            dir.state().local = Some(LocalState::BareDirectory);
-            return Ok(());
-        }
-        if self.marker(dir).await? == Marker::Absent {
-            self.put_marker(dir).await?;
-        }
-        // An upload that ended since the question saw no marker to remove.
-        if dir.state().dir.arrivals != arrivals {
-            self.drop_needless_marker(dir).await?;
-        }
-        Ok(())
-    }
-
-    async fn has_other_keys(&self, dir: &Pin, name: &Name) -> Result<bool, FsError> {
-        {
-            let state = dir.state();
-            let listing = state.dir.listing();
-            if let Some(listing) = listing.filter(|at| self.validity.is_current(at.asked_at)) {
-                return Ok(listing.entries.keys().any(|other| other != name));
-            }
-            if let Some((_, seen)) = state
-                .dir
-                .seen
-                .as_ref()
-                .filter(|(at, _)| self.validity.is_current(*at))
-                && seen.iter().any(|other| other != name)
-            {
-                return Ok(true);
-            }
-        }
-        let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
-        let asked_at = Instant::now();
-        let (mut token, mut progress) = (None, ListProgress::default());
-        let mut first = true;
-        loop {
-            let request = ListRequest {
-                prefix: prefix.clone(),
-                fold_directories: FoldDirectories::Yes,
-                token,
-                // A whole page: it also answers for the next names to go.
-                max_keys: LIST_PAGE_LIMIT,
-            };
-            let answer = self.store.list(request).await?;
-            progress.step(&prefix, &answer)?;
-            let page = Page::new(&prefix, answer);
-            let found = !page.hidden.is_empty() || page.entries.keys().any(|other| other != name);
-            let mut state = dir.state();
-            if first {
-                state.dir.set_marker(page.marker);
-            }
-            if found || page.next.is_none() {
-                state.dir.seen = Some((asked_at, page.entries.into_keys().collect()));
-                return Ok(found);
-            }
-            (token, first) = (page.next, false);
-        }
-    }
-
-    /// What stands under the directory's own key, at the cost of a request where that is unknown.
-    async fn marker(&self, dir: &Pin) -> Result<Marker, FsError> {
-        let known = dir.state().dir.marker();
-        if known != Marker::Unknown {
-            return Ok(known);
-        }
-        let found = self.head_marker(&self.table.dir_path(dir.ino)?).await?;
-        let found = Marker::of(found.as_ref());
-        dir.state().dir.set_marker(found);
-        Ok(found)
-    }
-
-    /// Writes the marker of a directory, with what is stored with it.
-    pub async fn put_marker(&self, dir: &Pin) -> Result<(), FsError> {
-        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
-        let headers = {
-            let mut state = dir.state();
-            state.dir.set_marker(Marker::Present);
-            state
-                .attributes
-                .as_ref()
-                .map(|stored| stored.headers.clone())
-        };
-        if let Err(error) = self
-            .put_marker_object(key, headers.unwrap_or_default())
-            .await
-        {
-            dir.state().dir.set_marker(Marker::Unknown);
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    /// Writes the object that makes a directory persist.
-    pub async fn put_marker_object(
-        &self,
-        key: Key,
-        headers: ObjectHeaders,
-    ) -> Result<ETag, FsError> {
-        let marker = PutRequest::marker(key, headers);
-        Ok(self.store.put(marker).await?.etag)
-    }
-
-    /// Stores a directory's attributes with its marker, which then stays
-    /// whatever else is in the directory.
-    ///
-    /// The root's, and those of directories without markers, live as long as
-    /// the mount. `before` learns what is replaced, right before it is; `asked` is when the
-    /// caller has.
-    /// Errors: `NoSpace`, the store's.
-    pub async fn store_directory_attributes(
-        &self,
-        dir: &Pin,
-        before: BeforeStoring<'_>,
-        asked: Asked,
-    ) -> Result<Stored, FsError> {
-        let nowhere = dir.ino == ROOT || self.markers == DirMarkers::Never;
-        if nowhere || !self.stores_attributes() {
-            return Ok(Stored::Nothing);
-        }
-        if changed_attributes(dir)?.is_none() {
-            return Ok(Stored::Nothing);
-        }
-        // Only what is changed here is changed there. A new one nobody else has changed.
-        if dir.state().local.is_none() && !asked.counts(dir) {
-            self.relearn_attributes(dir).await?;
-        }
-        let Some(attributes) = changed_attributes(dir)? else {
-            return Ok(Stored::Nothing);
-        };
-        if self.marker(dir).await? == Marker::Foreign {
-            return Ok(Stored::Nothing);
-        }
-        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
-        before(dir);
-        self.put_marker_object(key, attributes.headers.clone())
-            .await?;
+/// Something else is in the directory. Where the store does not delete the marker, it stays.
+async fn drop_marker(namespace: &Namespace, dir: &Pin) {
+    let Err(error) = drop_needless_marker(namespace, dir).await else {
+        return;
+    };
+    let times = {
         let mut state = dir.state();
-        state.dir.set_marker(Marker::Present);
-        state.settle(attributes);
-        drop(state);
-        self.confirm_existence(dir);
-        Ok(Stored::Marker)
+        state.dir.markers_that_stayed = state.dir.markers_that_stayed.saturating_add(1);
+        state.dir.markers_that_stayed
+    };
+    // One is worth a line for each directory, and each time they have doubled.
+    if times.is_power_of_two() {
+        let ino = dir.ino.0;
+        tracing::warn!(ino, times, %error, "a directory's marker stays beside what is in it: it cannot be deleted");
     }
+}
 
-    /// Errors: `NotEmpty` when anything but an empty marker lies under the directory,
-    /// here or in the store, whoever put it there; the store's.
-    pub async fn check_empty(&self, dir: &Pin) -> Result<(), FsError> {
-        if self
-            .table
-            .awake_children(dir.ino)
-            .iter()
-            .any(|(_, child)| child.state().local.is_some())
-        {
-            return Err(FsError::NotEmpty);
+/// The directory and those above it exist in the store: something lies under them.
+fn confirm_existence(namespace: &Namespace, dir: &Pin) {
+    let mut at = dir.ino;
+    while let Some((parent, name)) = namespace.table.place(at) {
+        let known = namespace.table.get(parent).is_ok_and(|parent| {
+            let state = parent.state();
+            state
+                .dir
+                .listing()
+                .is_some_and(|listing| listing.entries.contains_key(&name))
+        });
+        if !known {
+            namespace.record(parent, &name, Some(Entry::Directory));
         }
-        let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
+        // Last: at every moment it is known from one or the other.
+        if let Ok(inode) = namespace.table.get(at) {
+            let mut state = inode.state();
+            state.local = None;
+            state.checked_at = Some(Instant::now());
+        }
+        at = parent;
+    }
+}
+
+async fn drop_needless_marker(namespace: &Namespace, dir: &Pin) -> Result<(), FsError> {
+    let carries_attributes = {
+        let state = dir.state();
+        let attributes = state.attributes.as_ref();
+        attributes.is_some_and(|attributes| attributes.says_something())
+    };
+    if namespace.markers != DirMarkers::Auto || dir.ino == ROOT || carries_attributes {
+        return Ok(());
+    }
+    if marker(namespace, dir).await? != Marker::Present {
+        return Ok(());
+    }
+    let key = namespace
+        .keys
+        .marker_key(&namespace.table.dir_path(dir.ino)?)?;
+    dir.state().dir.set_marker(Marker::Absent);
+    if let Err(error) = namespace.store.delete(DeleteRequest::any(key)).await {
+        dir.state().dir.set_marker(Marker::Unknown);
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Before the key of `name` goes: if it is the directory's last, a marker takes its place first,
+/// so that the directory exists at every moment.
+pub async fn before_entry_removed(
+    namespace: &Namespace,
+    dir: &Pin,
+    name: &Name,
+) -> Result<(), FsError> {
+    let arrivals = dir.state().dir.arrivals;
+    if dir.ino == ROOT || has_other_keys(namespace, dir, name).await? {
+        return Ok(());
+    }
+    if namespace.markers == DirMarkers::Never {
+        dir.state().local = Some(LocalState::BareDirectory);
+        return Ok(());
+    }
+    if marker(namespace, dir).await? == Marker::Absent {
+        put_marker(namespace, dir).await?;
+    }
+    // An upload that ended since the question saw no marker to remove.
+    if dir.state().dir.arrivals != arrivals {
+        drop_needless_marker(namespace, dir).await?;
+    }
+    Ok(())
+}
+
+async fn has_other_keys(namespace: &Namespace, dir: &Pin, name: &Name) -> Result<bool, FsError> {
+    {
+        let state = dir.state();
+        let listing = state.dir.listing();
+        if let Some(listing) = listing.filter(|at| namespace.validity.is_current(at.asked_at)) {
+            return Ok(listing.entries.keys().any(|other| other != name));
+        }
+        if let Some((_, seen)) = state
+            .dir
+            .seen
+            .as_ref()
+            .filter(|(at, _)| namespace.validity.is_current(*at))
+            && seen.iter().any(|other| other != name)
+        {
+            return Ok(true);
+        }
+    }
+    let prefix = namespace
+        .keys
+        .dir_prefix(&namespace.table.dir_path(dir.ino)?);
+    let asked_at = Instant::now();
+    let (mut token, mut progress) = (None, ListProgress::default());
+    let mut first = true;
+    loop {
         let request = ListRequest {
             prefix: prefix.clone(),
-            fold_directories: FoldDirectories::No,
-            token: None,
-            max_keys: 2,
+            fold_directories: FoldDirectories::Yes,
+            token,
+            // A whole page: it also answers for the next names to go.
+            max_keys: LIST_PAGE_LIMIT,
         };
-        let answer = self.store.list(request).await?;
-        let found = answer.objects;
-        let holds_something =
-            |object: &ListedObject| object.key.as_str() != prefix || object.size_bytes > 0;
-        if found.iter().any(holds_something) || !answer.unusable.is_empty() {
-            self.hidden.tell(dir, &prefix, &found).await;
-            return Err(FsError::NotEmpty);
+        let answer = namespace.store.list(request).await?;
+        progress.step(&prefix, &answer)?;
+        let page = Page::new(&prefix, answer);
+        let found = !page.hidden.is_empty() || page.entries.keys().any(|other| other != name);
+        let mut state = dir.state();
+        if first {
+            state.dir.set_marker(page.marker);
         }
-        dir.state().dir.set_marker(if found.is_empty() {
-            Marker::Absent
-        } else {
-            Marker::Present
-        });
-        Ok(())
+        if found || page.next.is_none() {
+            state.dir.seen = Some((asked_at, page.entries.into_keys().collect()));
+            return Ok(found);
+        }
+        (token, first) = (page.next, false);
     }
+}
 
-    /// Removes a directory's marker because the directory itself goes.
-    ///
-    /// Also where none was seen: stores that keep directories of their own show
-    /// an emptied one until it is deleted by this name.
-    pub async fn remove_marker(&self, dir: &Pin) -> Result<(), FsError> {
-        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
-        self.store.delete(DeleteRequest::any(key)).await?;
-        dir.state().dir.set_marker(Marker::Absent);
-        Ok(())
+/// What stands under the directory's own key, at the cost of a request where that is unknown.
+async fn marker(namespace: &Namespace, dir: &Pin) -> Result<Marker, FsError> {
+    let known = dir.state().dir.marker();
+    if known != Marker::Unknown {
+        return Ok(known);
     }
+    let found = head_marker(namespace, &namespace.table.dir_path(dir.ino)?).await?;
+    let found = Marker::of(found.as_ref());
+    dir.state().dir.set_marker(found);
+    Ok(found)
+}
+
+/// Writes the marker of a directory, with what is stored with it.
+pub async fn put_marker(namespace: &Namespace, dir: &Pin) -> Result<(), FsError> {
+    let key = namespace
+        .keys
+        .marker_key(&namespace.table.dir_path(dir.ino)?)?;
+    let headers = {
+        let mut state = dir.state();
+        state.dir.set_marker(Marker::Present);
+        state
+            .attributes
+            .as_ref()
+            .map(|stored| stored.headers.clone())
+    };
+    if let Err(error) = put_marker_object(namespace, key, headers.unwrap_or_default()).await {
+        dir.state().dir.set_marker(Marker::Unknown);
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Writes the object that makes a directory persist.
+pub async fn put_marker_object(
+    namespace: &Namespace,
+    key: Key,
+    headers: ObjectHeaders,
+) -> Result<ETag, FsError> {
+    let marker = PutRequest::marker(key, headers);
+    Ok(namespace.store.put(marker).await?.etag)
+}
+
+/// Stores a directory's attributes with its marker, which then stays
+/// whatever else is in the directory.
+///
+/// The root's, and those of directories without markers, live as long as
+/// the mount. `before` learns what is replaced, right before it is; `asked` is when the
+/// caller has.
+/// Errors: `NoSpace`, the store's.
+pub async fn store_directory_attributes(
+    namespace: &Namespace,
+    dir: &Pin,
+    before: BeforeStoring<'_>,
+    asked: Asked,
+) -> Result<Stored, FsError> {
+    let nowhere = dir.ino == ROOT || namespace.markers == DirMarkers::Never;
+    if nowhere || !namespace.stores_attributes() {
+        return Ok(Stored::Nothing);
+    }
+    if changed_attributes(dir)?.is_none() {
+        return Ok(Stored::Nothing);
+    }
+    // Only what is changed here is changed there. A new one nobody else has changed.
+    if dir.state().local.is_none() && !asked.counts(dir) {
+        relearn_attributes(namespace, dir).await?;
+    }
+    let Some(attributes) = changed_attributes(dir)? else {
+        return Ok(Stored::Nothing);
+    };
+    if marker(namespace, dir).await? == Marker::Foreign {
+        return Ok(Stored::Nothing);
+    }
+    let key = namespace
+        .keys
+        .marker_key(&namespace.table.dir_path(dir.ino)?)?;
+    before(dir);
+    put_marker_object(namespace, key, attributes.headers.clone()).await?;
+    let mut state = dir.state();
+    state.dir.set_marker(Marker::Present);
+    state.settle(attributes);
+    drop(state);
+    confirm_existence(namespace, dir);
+    Ok(Stored::Marker)
+}
+
+/// Errors: `NotEmpty` when anything but an empty marker lies under the directory,
+/// here or in the store, whoever put it there; the store's.
+pub async fn check_empty(namespace: &Namespace, dir: &Pin) -> Result<(), FsError> {
+    if namespace
+        .table
+        .awake_children(dir.ino)
+        .iter()
+        .any(|(_, child)| child.state().local.is_some())
+    {
+        return Err(FsError::NotEmpty);
+    }
+    let prefix = namespace
+        .keys
+        .dir_prefix(&namespace.table.dir_path(dir.ino)?);
+    let request = ListRequest {
+        prefix: prefix.clone(),
+        fold_directories: FoldDirectories::No,
+        token: None,
+        max_keys: 2,
+    };
+    let answer = namespace.store.list(request).await?;
+    let found = answer.objects;
+    let holds_something =
+        |object: &ListedObject| object.key.as_str() != prefix || object.size_bytes > 0;
+    if found.iter().any(holds_something) || !answer.unusable.is_empty() {
+        namespace.hidden.tell(dir, &prefix, &found).await;
+        return Err(FsError::NotEmpty);
+    }
+    dir.state().dir.set_marker(if found.is_empty() {
+        Marker::Absent
+    } else {
+        Marker::Present
+    });
+    Ok(())
+}
+
+/// Removes a directory's marker because the directory itself goes.
+///
+/// Also where none was seen: stores that keep directories of their own show
+/// an emptied one until it is deleted by this name.
+pub async fn remove_marker(namespace: &Namespace, dir: &Pin) -> Result<(), FsError> {
+    let key = namespace
+        .keys
+        .marker_key(&namespace.table.dir_path(dir.ino)?)?;
+    namespace.store.delete(DeleteRequest::any(key)).await?;
+    dir.state().dir.set_marker(Marker::Absent);
+    Ok(())
 }
 
 /// What is to be stored with a directory's marker, where that is not what is stored.

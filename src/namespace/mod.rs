@@ -2,7 +2,8 @@
 //! the other.
 //!
 //! Owns: the inode table, what the store is known to hold and since when,
-//! looking names up, listing directories, directory markers.
+//! looking names up, listing directories, directory markers. `Namespace` has what is
+//! known and looks names up; listings, markers and stored attributes are functions of it.
 //! Must not know: bytes of files, handles, FUSE.
 //!
 //! **Three sources.** A name is answered from the first of these that may answer:
@@ -65,7 +66,6 @@
 mod attribute_cache;
 mod attributes;
 mod checked;
-mod describe;
 mod dir;
 mod dir_entry;
 mod dir_stream;
@@ -90,18 +90,18 @@ mod refresh;
 mod remembered;
 mod restore;
 mod slot;
+mod store_answer;
+mod stored_attributes;
 mod subtree_locks;
 mod table;
 mod tree_ahead;
 mod validity;
 
-use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::Attributes;
-pub use describe::Asked;
 pub use dir_entry::{Entry, Marker};
 pub use dir_stream::{DirStream, StreamedEntry};
 pub use directory_record::{DirectoryRecords, EntryChange, shown_of};
@@ -109,12 +109,20 @@ pub use hidden::HiddenKeys;
 pub use inode::{Inode, InodeState, LocalState};
 pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};
-pub use marker::{BeforeStoring, DirMarkers};
+pub use listing::{admit_listed, files_after, listed_kind, next_entries, resume_listing};
+pub use marker::{
+    BeforeStoring, DirMarkers, before_entry_removed, check_empty, entry_added, persist_directory,
+    put_marker, put_marker_object, remove_marker, store_directory_attributes,
+};
 pub use name::{NAME_LIMIT_BYTES, Name};
 pub use name_store::{NameStore, Session};
 pub use numbers::Numbers;
 pub use page::{HiddenKey, Page, SHADOWED, is_scratch};
 pub use refresh::forget_below;
+pub use stored_attributes::{
+    Asked, ask_attributes, learn_attributes, record_attributes, record_copied, relearn_attributes,
+    stored_version, take_attributes,
+};
 pub use subtree_locks::{Hold, SubtreeGuard, SubtreeLocks, Target};
 pub use table::{InodeTable, Pin};
 pub use validity::Coherence;
@@ -129,10 +137,7 @@ use validity::Validity;
 use crate::error::FsError;
 use crate::session_state::SessionLog;
 use crate::store::{Key, ObjectStore, StoreHealth};
-use crate::vocabulary::{Ino, Kind, ObjectId, ObjectVersion, ROOT};
-
-/// Entries of a listing that are looked at for some files.
-const LOOKED_AT_LIMIT: usize = 512;
+use crate::vocabulary::{Ino, Kind, ObjectVersion, ROOT};
 
 /// The store behind the names, and what its requests tell of it.
 #[derive(Debug)]
@@ -301,33 +306,14 @@ impl Namespace {
         self.kept.begun_at()
     }
 
-    /// The first files of these sizes that the listing of a directory has after a name, in
-    /// its order; none where none counts as true. Others between them are passed over, but
-    /// not without end.
-    pub fn files_after(
-        &self,
-        (dir, name): (Ino, &Name),
-        sizes: &RangeInclusive<u64>,
-        limit: usize,
-    ) -> Vec<ObjectId> {
-        let ttl = self.coherence().ttl;
-        let entries = self.table.get(dir).ok().and_then(|dir| {
-            let state = dir.state();
-            let listing = state.dir.listing()?;
-            (listing.asked_at.elapsed() < ttl).then(|| listing.entries.clone())
-        });
-        let (Some(entries), Ok(path)) = (entries, self.table.dir_path(dir)) else {
-            return Vec::new();
-        };
-        let after = (Bound::Excluded(name), Bound::Unbounded);
-        let looked_at = entries.range::<Name, _>(after).take(LOOKED_AT_LIMIT);
-        let files = looked_at.filter_map(|(name, entry)| match entry {
-            Entry::File(version) if sizes.contains(&version.size_bytes) => {
-                Some(version.at(self.keys.file_key(&path, name).ok()?))
+    /// Keeps the memory of listings bounded: the oldest go.
+    fn listing_remembered(&self, dir: Ino, entries: usize) {
+        let oldest = self.remembered.lock().add(dir, entries);
+        for dir in oldest {
+            if let Ok(dir) = self.table.get(dir) {
+                dir.state().dir.evict_listing();
             }
-            Entry::File(_) | Entry::Directory => None,
-        });
-        files.take(limit).collect()
+        }
     }
 
     /// What the kernel remembers of the inode's attributes is over.
@@ -374,6 +360,14 @@ impl Namespace {
             for dir in self.table.directories() {
                 dir.state().local = Some(LocalState::BareDirectory);
             }
+        }
+    }
+
+    /// Writes what the caches on disk still have in memory.
+    pub fn write_out(&self) {
+        self.kept.write_out();
+        if let Some(cache) = &self.attribute_cache {
+            cache.write_out();
         }
     }
 

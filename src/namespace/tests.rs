@@ -97,7 +97,7 @@ impl World {
     async fn listed(&self) -> Result<Vec<String>, FsError> {
         let mut stream = DirStream::new(self.root());
         let mut names = Vec::new();
-        while let Some(entries) = self.names.next_entries(&mut stream).await? {
+        while let Some(entries) = next_entries(&self.names, &mut stream).await? {
             names.extend(entries.iter().map(|entry| entry.name.as_str().to_owned()));
         }
         Ok(names)
@@ -106,7 +106,7 @@ impl World {
     async fn listed_in(&self, dir: Pin) -> Vec<String> {
         let mut stream = DirStream::new(dir);
         let mut names = Vec::new();
-        while let Some(entries) = self.names.next_entries(&mut stream).await.unwrap() {
+        while let Some(entries) = next_entries(&self.names, &mut stream).await.unwrap() {
             names.extend(entries.iter().map(|entry| entry.name.as_str().to_owned()));
         }
         names
@@ -213,9 +213,7 @@ async fn what_is_staged_here_stays_whatever_the_store_says() {
     assert_eq!(world.lookup(&root, "new").await.unwrap().ino, staged.ino);
     assert_eq!(world.lists(), 0);
     let mut stream = DirStream::new(world.root());
-    let listed = world
-        .names
-        .next_entries(&mut stream)
+    let listed = next_entries(&world.names, &mut stream)
         .await
         .unwrap()
         .unwrap();
@@ -231,7 +229,7 @@ async fn a_marker_stands_exactly_while_the_directory_is_empty() {
         .names
         .create_local(&root, &name("d"), Kind::Directory)
         .unwrap();
-    world.names.persist_directory(&root, &dir).await.unwrap();
+    persist_directory(&world.names, &root, &dir).await.unwrap();
     let marker = || {
         world.store.head(crate::store::HeadRequest {
             key: Key::new("p/d/"),
@@ -239,16 +237,14 @@ async fn a_marker_stands_exactly_while_the_directory_is_empty() {
     };
     assert!(marker().await.is_ok());
     world.put("p/d/f", "x").await;
-    world.names.entry_added(&dir).await;
+    entry_added(&world.names, &dir).await;
     assert!(marker().await.is_err());
-    world
-        .names
-        .before_entry_removed(&dir, &name("f"))
+    before_entry_removed(&world.names, &dir, &name("f"))
         .await
         .unwrap();
     assert!(marker().await.is_ok(), "before the last key goes");
     assert!(matches!(
-        world.names.check_empty(&dir).await,
+        check_empty(&world.names, &dir).await,
         Err(FsError::NotEmpty)
     ));
     world
@@ -256,8 +252,8 @@ async fn a_marker_stands_exactly_while_the_directory_is_empty() {
         .delete(DeleteRequest::any(Key::new("p/d/f")))
         .await
         .unwrap();
-    world.names.check_empty(&dir).await.unwrap();
-    world.names.remove_marker(&dir).await.unwrap();
+    check_empty(&world.names, &dir).await.unwrap();
+    remove_marker(&world.names, &dir).await.unwrap();
     assert!(marker().await.is_err());
 }
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::entry::Entry;
 use crate::error::FsError;
 use crate::files::{AttributeView, DirHandle, Listed, Snapshot};
-use crate::namespace::{Namespace, Pin, StreamedEntry, SubtreeLocks};
+use crate::namespace::{
+    Namespace, Pin, StreamedEntry, SubtreeLocks, admit_listed, listed_kind, next_entries,
+    resume_listing,
+};
 use crate::session_state::{Record, SessionLog};
 use crate::vocabulary::{Ino, Kind};
 
@@ -52,7 +55,7 @@ impl DirReader {
             };
             for (listed, index) in batch {
                 let number = self.namespace.table().number(handle.dir.ino, &listed.name);
-                let kind = self.namespace.listed_kind(&handle.dir, &listed);
+                let kind = listed_kind(&self.namespace, &handle.dir, &listed);
                 entries.push(DirEntry {
                     kind,
                     ..plain(&listed, index, number)
@@ -115,7 +118,7 @@ impl DirReader {
     /// One that is not in the table need not be: a file that was only here when the
     /// listing was asked for is forgotten once it is uploaded.
     async fn admit(&self, dir: &Pin, listed: &StreamedEntry) -> Result<Option<Pin>, FsError> {
-        if let Some(inode) = self.namespace.admit(dir, listed) {
+        if let Some(inode) = admit_listed(&self.namespace, dir, listed) {
             return Ok(Some(inode));
         }
         match self.namespace.lookup(dir, &listed.name).await {
@@ -204,7 +207,7 @@ impl DirReader {
             recorded,
         } = &mut *snapshot;
         if let Some(listed) = listed.whole_mut() {
-            self.namespace.resume(stream, listed, first);
+            resume_listing(stream, listed, first);
         }
         listed.passed(first);
         if listed.len() < *recorded {
@@ -215,7 +218,7 @@ impl DirReader {
         }
         self.record_listed(handle_number, listed, recorded, first);
         while listed.len() <= first && !*end {
-            match self.namespace.next_entries(stream).await? {
+            match next_entries(&self.namespace, stream).await? {
                 Some(entries) => listed.extend(entries),
                 None => *end = true,
             }

@@ -20,35 +20,33 @@ pub enum Allocation {
     ZeroAndGrow,
 }
 
-impl Ops {
-    /// Reserves nothing: the spool takes bytes as they come.
-    ///
-    /// Errors: `BadHandle`, `TooLarge`, `NoSpace`; the store's, where the mode has changed.
-    pub async fn fallocate(
-        &self,
-        id: HandleId,
-        caller: Caller,
-        range: Range<u64>,
-        allocation: Allocation,
-    ) -> Result<(), FsError> {
-        let handle = self.handles.file(id)?;
-        if !handle.mode.writes() {
-            return Err(FsError::BadHandle);
-        }
-        let file = &handle.file;
-        let dropped = self.attributes.drop_privileges(&file.inode, caller);
-        let change = match allocation {
-            Allocation::KeepSize => None,
-            Allocation::Grow if file.len() >= range.end => None,
-            Allocation::Grow => Some(file.truncate(range.end)?),
-            Allocation::PunchHole => Some(file.zero(range, 0)?),
-            Allocation::ZeroAndGrow => Some(file.zero(range.clone(), range.end)?),
-        };
-        if let Some(change) = change {
-            self.handles.note_change(id, &handle, caller.thread, change);
-        }
-        self.attribute_writer
-            .store_dropped(&file.inode, dropped)
-            .await
+/// Reserves nothing: the spool takes bytes as they come.
+///
+/// Errors: `BadHandle`, `TooLarge`, `NoSpace`; the store's, where the mode has changed.
+pub async fn fallocate(
+    ops: &Ops,
+    id: HandleId,
+    caller: Caller,
+    range: Range<u64>,
+    allocation: Allocation,
+) -> Result<(), FsError> {
+    let handle = ops.handles.file(id)?;
+    if !handle.mode.writes() {
+        return Err(FsError::BadHandle);
     }
+    let file = &handle.file;
+    let dropped = ops.attributes.drop_privileges(&file.inode, caller);
+    let change = match allocation {
+        Allocation::KeepSize => None,
+        Allocation::Grow if file.len() >= range.end => None,
+        Allocation::Grow => Some(file.truncate(range.end)?),
+        Allocation::PunchHole => Some(file.zero(range, 0)?),
+        Allocation::ZeroAndGrow => Some(file.zero(range.clone(), range.end)?),
+    };
+    if let Some(change) = change {
+        ops.handles.note_change(id, &handle, caller.thread, change);
+    }
+    ops.attribute_writer
+        .store_dropped(&file.inode, dropped)
+        .await
 }

@@ -7,7 +7,7 @@ use super::resent::{CarriedOut, Removal};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{KernelRequest, NamedOpens, OpenFiles, check_awaited};
-use crate::namespace::{EntryChange, Name, Namespace, Pin};
+use crate::namespace::{EntryChange, Name, Namespace, Pin, before_entry_removed};
 use crate::store::DeleteQueue;
 use crate::writeback::{Deletes, Predecessor, Removed, Uploads};
 
@@ -45,7 +45,7 @@ impl FileRemover {
         check_awaited()?;
         let stored = inode.state().remote.clone();
         if stored.is_some() || maybe_stored {
-            self.namespace.before_entry_removed(parent, name).await?;
+            before_entry_removed(&self.namespace, parent, name).await?;
             let key = self.namespace.child_key(parent.ino, name)?;
             let etag = stored.map(|version| version.etag);
             // What may be there of an attempt has an ETag that nobody was told.

@@ -9,17 +9,15 @@ use crate::error::FsError;
 use crate::namespace::Name;
 use crate::vocabulary::Ino;
 
-impl Ops {
-    /// Errors: `NotFound`, `NameTooLong`, and the store's.
-    pub async fn lookup(&self, parent: Ino, name: &Name) -> Result<Entry, FsError> {
-        let parent = self.namespace.directory(parent)?;
-        self.subtrees.entry_settled(parent.ino, name).await?;
-        let inode = self.namespace.lookup(&parent, name).await?;
-        Ok(give_entry(&inode, &self.attributes))
-    }
+/// Errors: `NotFound`, `NameTooLong`, and the store's.
+pub async fn lookup(ops: &Ops, parent: Ino, name: &Name) -> Result<Entry, FsError> {
+    let parent = ops.namespace.directory(parent)?;
+    ops.subtrees.entry_settled(parent.ino, name).await?;
+    let inode = ops.namespace.lookup(&parent, name).await?;
+    Ok(give_entry(&inode, &ops.attributes))
+}
 
-    pub fn forget(&self, ino: Ino, count: u64) {
-        self.namespace.table().forget(ino, count);
-        self.namespace.table().commit();
-    }
+pub fn forget(ops: &Ops, ino: Ino, count: u64) {
+    ops.namespace.table().forget(ino, count);
+    ops.namespace.table().commit();
 }

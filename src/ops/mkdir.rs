@@ -4,39 +4,35 @@ use super::Ops;
 use super::entry::{Entry, give_entry};
 use crate::error::FsError;
 use crate::files::{Caller, Delivery, check_awaited};
-use crate::namespace::Name;
+use crate::namespace::{Name, persist_directory};
 use crate::vocabulary::{Ino, Kind};
 
-impl Ops {
-    /// Errors: `Exists`, `ReadOnly`, `NameTooLong`, the store's.
-    pub async fn mkdir(
-        &self,
-        parent: Ino,
-        name: &Name,
-        permissions: u16,
-        maker: Caller,
-    ) -> Result<Entry, FsError> {
-        let attempt = maker.request.attempt;
-        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
-        match self.namespace.lookup(&parent, name).await {
-            Ok(made) if made.kind == Kind::Directory && attempt == Delivery::Resent => {
-                return Ok(give_entry(&made, &self.attributes));
-            }
-            Ok(_) => return Err(FsError::EXISTS),
-            Err(FsError::NotFound(_)) => {}
-            Err(error) => return Err(error),
+/// Errors: `Exists`, `ReadOnly`, `NameTooLong`, the store's.
+pub async fn mkdir(
+    ops: &Ops,
+    parent: Ino,
+    name: &Name,
+    permissions: u16,
+    maker: Caller,
+) -> Result<Entry, FsError> {
+    let attempt = maker.request.attempt;
+    let (parent, _subtrees) = ops.name_changes.begin(parent, name, attempt).await?;
+    match ops.namespace.lookup(&parent, name).await {
+        Ok(made) if made.kind == Kind::Directory && attempt == Delivery::Resent => {
+            return Ok(give_entry(&made, &ops.attributes));
         }
-        check_awaited()?;
-        let dir = self
-            .namespace
-            .create_local(&parent, name, Kind::Directory)?;
-        self.attributes
-            .init_attributes(&parent, &dir, permissions, maker);
-        if let Err(error) = self.namespace.persist_directory(&parent, &dir).await {
-            self.namespace.table().detach(dir.ino);
-            return Err(error);
-        }
-        self.attributes.record_overrides(&dir);
-        Ok(give_entry(&dir, &self.attributes))
+        Ok(_) => return Err(FsError::EXISTS),
+        Err(FsError::NotFound(_)) => {}
+        Err(error) => return Err(error),
     }
+    check_awaited()?;
+    let dir = ops.namespace.create_local(&parent, name, Kind::Directory)?;
+    ops.attributes
+        .init_attributes(&parent, &dir, permissions, maker);
+    if let Err(error) = persist_directory(&ops.namespace, &parent, &dir).await {
+        ops.namespace.table().detach(dir.ino);
+        return Err(error);
+    }
+    ops.attributes.record_overrides(&dir);
+    Ok(give_entry(&dir, &ops.attributes))
 }

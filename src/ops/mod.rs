@@ -1,8 +1,9 @@
 //! System calls: one file each; the only place where names, reads and writes meet.
 //!
-//! Owns: the order in which the parts below are called. What several steps of an
-//! operation share is a part too (`FileMaker`, `FileRemover`, ...): it names what it
-//! depends on, and does not know `Ops`.
+//! Owns: the order in which the parts below are called. A system call is a function
+//! that is given the mount's `Ops`, whose fields are seen in this folder alone. What
+//! several steps of one share is a part (`FileMaker`, `FileRemover`, ...): it names
+//! what it depends on, and does not know `Ops`.
 //! Must not know: the FUSE protocol, errno, how the mount came to be.
 
 mod change;
@@ -70,23 +71,37 @@ use rename::{RenameRecovery, Renamer};
 use resent::CarriedOut;
 
 pub use change::Access;
-pub use copy_file_range::CopyEnd;
-pub use create::{CreateRequest, Created, NodeKind};
+pub use copy_file_range::{CopyEnd, copy_file_range};
+pub use create::{CreateRequest, Created, NodeKind, create, mknod};
 pub use dir_reader::{BufferSpace, DirEntry, DirEntryPlus};
 pub use entry::Entry;
-pub use fallocate::Allocation;
+pub use fallocate::{Allocation, fallocate};
 pub use file_maker::{Exclusive, ExclusiveCreate};
-pub use open::{CachedPages, Opened, Truncate};
-pub use rename::RenameMode;
+pub use flush::flush;
+pub use fsync::{fsync, fsyncdir};
+pub use getattr::getattr;
+pub use lookup::{forget, lookup};
+pub use mkdir::mkdir;
+pub use open::{CachedPages, Opened, Truncate, open};
+pub use opendir::{opendir, releasedir};
+pub use read::read;
+pub use readdir::{readdir, readdirplus};
+pub use release::release;
+pub use rename::{RenameMode, rename, rest_of_rename};
+pub use rmdir::rmdir;
 pub use runtime_limits::{
     ChangedByWriter, Controls, OpenFor, Opener, PendingWork, RuntimeLimits, is_by_writer,
 };
-pub use setattr::{AttrChange, TimeChange};
+pub use setattr::{AttrChange, TimeChange, setattr};
+pub use shutdown::shutdown;
 pub use special_files::SpecialFile;
-pub use statfs::FsStats;
+pub use statfs::{FsStats, statfs};
+pub use symlink::{readlink, symlink};
+pub use take_over::take_over;
+pub use unlink::{rest_of_unlink, unlink};
 pub use unsent::{Amount, Unsent, UnsentFile, UnsentState};
-pub use write::{Privileges, WriteOrigin};
-pub use xattr::XattrMode;
+pub use write::{Privileges, WriteOrigin, write, write_with_room};
+pub use xattr::{XattrMode, getxattr, listxattr, removexattr, setxattr};
 
 /// What the operations need to know of the configuration.
 #[derive(Debug, Clone)]
@@ -119,7 +134,7 @@ pub struct Parts {
     pub mounted_at: SystemTime,
 }
 
-/// The file system's operations.
+/// What the operations of a mount work on.
 #[derive(Debug)]
 pub struct Ops {
     settings: OpsSettings,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::error::FsError;
 use crate::files::{AttributeView, Caller, whole_seconds};
-use crate::namespace::{Attributes, Name, Namespace, Pin};
+use crate::namespace::{Attributes, Name, Namespace, Pin, entry_added, record_attributes};
 use crate::store::{
     DeleteQueue, ETag, GetRequest, ObjectHeaders, ObjectStore, PutRequest, StoreErrorKind,
     WriteCondition,
@@ -80,8 +80,8 @@ impl NodeMaker {
         self.namespace.record_uploaded(inode, version);
         inode.state().local = None;
         let attributes = Arc::new(Attributes::decode(headers));
-        self.namespace.record_attributes(inode, attributes);
-        self.namespace.entry_added(parent).await;
+        record_attributes(&self.namespace, inode, attributes);
+        entry_added(&self.namespace, parent).await;
         Ok(())
     }
 

@@ -65,48 +65,46 @@ impl Opened {
     }
 }
 
-impl Ops {
-    /// Errors: `Stale` when another client removed or replaced the file: look it
-    /// up again; `IsADirectory`, `ReadOnly`, the store's.
-    pub async fn open(
-        &self,
-        ino: Ino,
-        mode: OpenMode,
-        truncate: Truncate,
-        caller: Caller,
-    ) -> Result<Opened, FsError> {
-        if let Some(handle) = self.handles.answer_to(caller.request) {
-            let pages = CachedPages::Drop;
-            return Ok(Opened { handle, pages });
-        }
-        let inode = self.namespace.inode(ino)?;
-        if inode.kind == Kind::Directory {
-            return Err(FsError::IsADirectory);
-        }
-        if mode.writes() {
-            self.settings.access.check_writable()?;
-        }
-        self.subtrees.inode_settled(ino).await?;
-        // What the store says in the middle of our own change is neither old nor new.
-        if !self.files.is_held(ino) && !self.namespace.revalidate(&inode).await? {
-            return Err(FsError::STALE);
-        }
-        let file = self.named_opens.open_named(inode, mode).await?;
-        if truncate == Truncate::Yes {
-            self.attributes.drop_privileges(&file.inode, caller);
-        }
-        let emptied = match truncate {
-            Truncate::Yes => check_awaited()
-                .and_then(|()| file.start_over(Intent::Replace))
-                .map(Some),
-            Truncate::No => Ok(None),
-        };
-        match emptied {
-            Ok(emptied) => Ok(Opened::give(&self.handles, file, mode, (emptied, caller))),
-            Err(error) => {
-                self.files.close(&file, mode);
-                Err(error)
-            }
+/// Errors: `Stale` when another client removed or replaced the file: look it
+/// up again; `IsADirectory`, `ReadOnly`, the store's.
+pub async fn open(
+    ops: &Ops,
+    ino: Ino,
+    mode: OpenMode,
+    truncate: Truncate,
+    caller: Caller,
+) -> Result<Opened, FsError> {
+    if let Some(handle) = ops.handles.answer_to(caller.request) {
+        let pages = CachedPages::Drop;
+        return Ok(Opened { handle, pages });
+    }
+    let inode = ops.namespace.inode(ino)?;
+    if inode.kind == Kind::Directory {
+        return Err(FsError::IsADirectory);
+    }
+    if mode.writes() {
+        ops.settings.access.check_writable()?;
+    }
+    ops.subtrees.inode_settled(ino).await?;
+    // What the store says in the middle of our own change is neither old nor new.
+    if !ops.files.is_held(ino) && !ops.namespace.revalidate(&inode).await? {
+        return Err(FsError::STALE);
+    }
+    let file = ops.named_opens.open_named(inode, mode).await?;
+    if truncate == Truncate::Yes {
+        ops.attributes.drop_privileges(&file.inode, caller);
+    }
+    let emptied = match truncate {
+        Truncate::Yes => check_awaited()
+            .and_then(|()| file.start_over(Intent::Replace))
+            .map(Some),
+        Truncate::No => Ok(None),
+    };
+    match emptied {
+        Ok(emptied) => Ok(Opened::give(&ops.handles, file, mode, (emptied, caller))),
+        Err(error) => {
+            ops.files.close(&file, mode);
+            Err(error)
         }
     }
 }

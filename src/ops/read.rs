@@ -8,42 +8,40 @@ use bytes::Bytes;
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{ReadSegment, fetch};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, files_after};
 use crate::read_path::Reader;
 use crate::vocabulary::{HandleId, Ino, ObjectId};
 
-impl Ops {
-    /// The bytes of a range, cut at the end of the file.
-    ///
-    /// Errors: `BadHandle`; `Stale` when another client changed the object and
-    /// the bytes of this handle's version are not cached; the store's.
-    pub async fn read(&self, handle: HandleId, range: Range<u64>) -> Result<Bytes, FsError> {
-        let handle = self.handles.file(handle)?;
-        handle.note_use();
-        let file = &handle.file;
-        self.subtrees.inode_settled(file.inode.ino).await?;
-        let mut pieces = file.plan(range.clone());
-        loop {
-            let objects = objects_of(&pieces);
-            if let Some(object) = objects.first() {
-                if range.start == 0 {
-                    read_neighbours(&self.reader, &self.namespace, file.inode.ino, object);
-                }
-                self.reader.read_ahead(object, &handle.cursor, &range);
+/// The bytes of a range, cut at the end of the file.
+///
+/// Errors: `BadHandle`; `Stale` when another client changed the object and
+/// the bytes of this handle's version are not cached; the store's.
+pub async fn read(ops: &Ops, handle: HandleId, range: Range<u64>) -> Result<Bytes, FsError> {
+    let handle = ops.handles.file(handle)?;
+    handle.note_use();
+    let file = &handle.file;
+    ops.subtrees.inode_settled(file.inode.ino).await?;
+    let mut pieces = file.plan(range.clone());
+    loop {
+        let objects = objects_of(&pieces);
+        if let Some(object) = objects.first() {
+            if range.start == 0 {
+                read_neighbours(&ops.reader, &ops.namespace, file.inode.ino, object);
             }
-            let stale = match fetch(&self.reader, pieces).await {
-                Err(error @ FsError::Stale(_)) => error,
-                outcome => return outcome,
-            };
-            // Replaced by an upload of our own?
-            if file.shadows_object() {
-                drop(file.upload_lock.lock().await);
-            }
-            pieces = file.plan(range.clone());
-            if objects_of(&pieces) == objects {
-                self.namespace.invalidate(&file.inode);
-                return Err(stale);
-            }
+            ops.reader.read_ahead(object, &handle.cursor, &range);
+        }
+        let stale = match fetch(&ops.reader, pieces).await {
+            Err(error @ FsError::Stale(_)) => error,
+            outcome => return outcome,
+        };
+        // Replaced by an upload of our own?
+        if file.shadows_object() {
+            drop(file.upload_lock.lock().await);
+        }
+        pieces = file.plan(range.clone());
+        if objects_of(&pieces) == objects {
+            ops.namespace.invalidate(&file.inode);
+            return Err(stale);
         }
     }
 }
@@ -53,7 +51,7 @@ fn read_neighbours(reader: &Arc<Reader>, namespace: &Namespace, file: Ino, objec
         return;
     };
     let place = (directory, &name);
-    let next = |sizes: &_, limit| namespace.files_after(place, sizes, limit);
+    let next = |sizes: &_, limit| files_after(namespace, place, sizes, limit);
     reader.read_neighbours(directory.0, object, next);
 }
 

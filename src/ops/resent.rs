@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest};
-use crate::namespace::{Attributes, Namespace, Pin};
+use crate::namespace::{Attributes, Namespace, Pin, relearn_attributes};
 use crate::session_state::{Basis, Record, SessionLog, SessionState};
 use crate::store::{DeletePending, ETag, Key};
 use crate::vocabulary::Kind;
@@ -129,7 +129,7 @@ impl CarriedOut {
             return Ok(None);
         };
         let was = with_time(Attributes::decode(*stored), modified);
-        let is_told = namespace.relearn_attributes(inode).await?;
+        let is_told = relearn_attributes(namespace, inode).await?;
         if inode.kind == Kind::Directory && !is_told {
             // A marker without attributes tells of no change: not every store keeps them.
             let now = Some(was.clone());

@@ -6,7 +6,7 @@ use super::Ops;
 use super::resent::StoredSince;
 use crate::error::FsError;
 use crate::files::{Attr, AttrValidity, Caller, Shared, check_awaited, unprivileged};
-use crate::namespace::{InodeState, Pin};
+use crate::namespace::{InodeState, Pin, learn_attributes};
 use crate::vocabulary::{HandleId, Ino, Kind, OpenMode};
 
 /// A time to set.
@@ -50,130 +50,126 @@ impl AttrChange {
     }
 }
 
-impl Ops {
-    /// Where attributes are stored, they are when this returns: with the object,
-    /// or with the bytes that wait to be uploaded. Else they live as long as the inode.
-    ///
-    /// Errors: `Stale`, `ReadOnly`, `IsADirectory` for a size, `NoSpace`; those of
-    /// an upload where nobody has the file open to flush it.
-    pub async fn setattr(
-        &self,
-        ino: Ino,
-        handle: Option<HandleId>,
-        caller: Caller,
-        change: AttrChange,
-    ) -> Result<(Attr, AttrValidity), FsError> {
-        let outcome = async {
-            self.settings.access.check_writable()?;
-            let inode = self.namespace.inode(ino)?;
-            self.subtrees.inode_settled(ino).await?;
-            let asked = self.namespace.learn_attributes(&inode).await?;
-            self.learn_version(&inode, &change).await?;
-            if let Some(size_bytes) = change.size_bytes {
-                let dropped = self.attributes.drop_privileges(&inode, caller);
-                self.truncate(&inode, handle, caller, size_bytes).await?;
-                self.attribute_writer.store_dropped(&inode, dropped).await?;
-            }
-            check_awaited()?;
-            let request = caller.request;
-            let since = self
-                .carried_out
-                .stored_since(request, &inode, &self.namespace);
-            let change = since.await?.map_or(change, |since| change.rest(&since));
-            let (current, _) = self.attributes.attr(&inode);
-            let before = inode.state().overrides.clone();
-            let begin = |inode: &Pin| self.carried_out.begin_storing(request, inode);
-            if apply(&mut inode.state(), &current, &change) {
-                let stored = self
-                    .attribute_writer
-                    .store_attributes(&inode, &begin, asked);
-                if let Err(error) = stored.await {
-                    inode.state().overrides = before;
-                    return Err(error);
-                }
-            }
-            self.attributes.record_overrides(&inode);
-            Ok(self.attributes.attr(&inode))
-        };
-        let outcome = outcome.await;
-        if !self.carried_out.is_superseded(caller.request, &outcome) {
-            return outcome;
+/// Where attributes are stored, they are when this returns: with the object,
+/// or with the bytes that wait to be uploaded. Else they live as long as the inode.
+///
+/// Errors: `Stale`, `ReadOnly`, `IsADirectory` for a size, `NoSpace`; those of
+/// an upload where nobody has the file open to flush it.
+pub async fn setattr(
+    ops: &Ops,
+    ino: Ino,
+    handle: Option<HandleId>,
+    caller: Caller,
+    change: AttrChange,
+) -> Result<(Attr, AttrValidity), FsError> {
+    let outcome = async {
+        ops.settings.access.check_writable()?;
+        let inode = ops.namespace.inode(ino)?;
+        ops.subtrees.inode_settled(ino).await?;
+        let asked = learn_attributes(&ops.namespace, &inode).await?;
+        learn_version(ops, &inode, &change).await?;
+        if let Some(size_bytes) = change.size_bytes {
+            let dropped = ops.attributes.drop_privileges(&inode, caller);
+            truncate(ops, &inode, handle, caller, size_bytes).await?;
+            ops.attribute_writer.store_dropped(&inode, dropped).await?;
         }
-        // Of the file as it is known: a question could be ESTALE again.
-        let inode = self.namespace.inode(ino)?;
-        Ok(self.attributes.attr(&inode))
+        check_awaited()?;
+        let request = caller.request;
+        let since = ops
+            .carried_out
+            .stored_since(request, &inode, &ops.namespace);
+        let change = since.await?.map_or(change, |since| change.rest(&since));
+        let (current, _) = ops.attributes.attr(&inode);
+        let before = inode.state().overrides.clone();
+        let begin = |inode: &Pin| ops.carried_out.begin_storing(request, inode);
+        if apply(&mut inode.state(), &current, &change) {
+            let stored = ops.attribute_writer.store_attributes(&inode, &begin, asked);
+            if let Err(error) = stored.await {
+                inode.state().overrides = before;
+                return Err(error);
+            }
+        }
+        ops.attributes.record_overrides(&inode);
+        Ok(ops.attributes.attr(&inode))
+    };
+    let outcome = outcome.await;
+    if !ops.carried_out.is_superseded(caller.request, &outcome) {
+        return outcome;
     }
+    // Of the file as it is known: a question could be ESTALE again.
+    let inode = ops.namespace.inode(ino)?;
+    Ok(ops.attributes.attr(&inode))
+}
 
-    /// Of an inode that slept nothing is known but its name: what is set would be compared
-    /// with nothing, and shown with no size.
-    ///
-    /// Errors: `Stale`; where a time is set, which belongs to a version, the store's.
-    async fn learn_version(&self, inode: &Pin, change: &AttrChange) -> Result<(), FsError> {
-        let is_known = {
-            let state = inode.state();
-            state.remote.is_some() || state.local.is_some()
-        };
-        if is_known || inode.kind == Kind::Directory || self.files.get(inode.ino).is_some() {
+/// Of an inode that slept nothing is known but its name: what is set would be compared
+/// with nothing, and shown with no size.
+///
+/// Errors: `Stale`; where a time is set, which belongs to a version, the store's.
+async fn learn_version(ops: &Ops, inode: &Pin, change: &AttrChange) -> Result<(), FsError> {
+    let is_known = {
+        let state = inode.state();
+        state.remote.is_some() || state.local.is_some()
+    };
+    if is_known || inode.kind == Kind::Directory || ops.files.get(inode.ino).is_some() {
+        return Ok(());
+    }
+    match ops.namespace.revalidate(inode).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(FsError::STALE),
+        Err(error) if change.atime.or(change.mtime).is_some() => Err(error),
+        Err(_) => Ok(()),
+    }
+}
+
+async fn truncate(
+    ops: &Ops,
+    inode: &Pin,
+    handle: Option<HandleId>,
+    caller: Caller,
+    len: u64,
+) -> Result<(), FsError> {
+    if inode.kind == Kind::Directory {
+        return Err(FsError::IsADirectory);
+    }
+    if let Some(id) = handle {
+        let handle = ops.handles.file(id)?;
+        let change = handle.file.truncate(len)?;
+        ops.handles.note_change(id, &handle, caller.thread, change);
+        return Ok(());
+    }
+    if !ops.namespace.revalidate(inode).await? && ops.files.get(inode.ino).is_none() {
+        return Err(FsError::STALE);
+    }
+    let file = ops
+        .files
+        .open(ops.namespace.inode(inode.ino)?, OpenMode::Read);
+    let outcome = async {
+        if file.len() == len && !file.needs_upload() {
             return Ok(());
         }
-        match self.namespace.revalidate(inode).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(FsError::STALE),
-            Err(error) if change.atime.or(change.mtime).is_some() => Err(error),
-            Err(_) => Ok(()),
-        }
-    }
-
-    async fn truncate(
-        &self,
-        inode: &Pin,
-        handle: Option<HandleId>,
-        caller: Caller,
-        len: u64,
-    ) -> Result<(), FsError> {
-        if inode.kind == Kind::Directory {
-            return Err(FsError::IsADirectory);
-        }
-        if let Some(id) = handle {
-            let handle = self.handles.file(id)?;
-            let change = handle.file.truncate(len)?;
-            self.handles.note_change(id, &handle, caller.thread, change);
-            return Ok(());
-        }
-        if !self.namespace.revalidate(inode).await? && self.files.get(inode.ino).is_none() {
-            return Err(FsError::STALE);
-        }
-        let file = self
-            .files
-            .open(self.namespace.inode(inode.ino)?, OpenMode::Read);
-        let outcome = async {
-            if file.len() == len && !file.needs_upload() {
-                return Ok(());
-            }
-            check_awaited()?;
-            let there = inode.state().remote.as_ref().map(|it| it.etag.clone());
-            // What the predecessor had not uploaded this daemon has, in the place of it.
-            let is_ours = match (&there, self.namespace.file_key(inode.ino)) {
-                (Some(etag), Ok(key)) => self.store.has_made(&key, etag),
-                (None, _) | (_, Err(_)) => false,
-            };
-            if self.carried_out.has_replaced(caller.request, there) && !is_ours {
-                // What the predecessor cut may wait for its upload.
-                return self.writeback.persist(&file).await;
-            }
-            let change = file.truncate(len)?;
-            // Whoever may write to the file uploads it at close; else nobody would.
-            if file.has_writers() {
-                file.share_change(Shared::Named, change);
-                Ok(())
-            } else {
-                self.writeback.persist(&file).await
-            }
+        check_awaited()?;
+        let there = inode.state().remote.as_ref().map(|it| it.etag.clone());
+        // What the predecessor had not uploaded this daemon has, in the place of it.
+        let is_ours = match (&there, ops.namespace.file_key(inode.ino)) {
+            (Some(etag), Ok(key)) => ops.store.has_made(&key, etag),
+            (None, _) | (_, Err(_)) => false,
         };
-        let outcome = outcome.await;
-        self.files.close(&file, OpenMode::Read);
-        outcome
-    }
+        if ops.carried_out.has_replaced(caller.request, there) && !is_ours {
+            // What the predecessor cut may wait for its upload.
+            return ops.writeback.persist(&file).await;
+        }
+        let change = file.truncate(len)?;
+        // Whoever may write to the file uploads it at close; else nobody would.
+        if file.has_writers() {
+            file.share_change(Shared::Named, change);
+            Ok(())
+        } else {
+            ops.writeback.persist(&file).await
+        }
+    };
+    let outcome = outcome.await;
+    ops.files.close(&file, OpenMode::Read);
+    outcome
 }
 
 /// Notes what differs from what is there. Whether anything does.

@@ -6,50 +6,48 @@ use crate::files::{Delivery, KernelRequest};
 use crate::namespace::Name;
 use crate::vocabulary::{Ino, Kind};
 
-impl Ops {
-    /// What another client has put meanwhile stays, as if it had come later.
-    /// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
-    ///
-    /// Asked again, a name that is gone is what a predecessor removed.
-    pub async fn unlink(
-        &self,
-        parent: Ino,
-        name: &Name,
-        request: KernelRequest,
-    ) -> Result<(), FsError> {
-        let attempt = request.attempt;
-        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
-        let inode = match self.namespace.lookup(&parent, name).await {
-            Err(FsError::NotFound(_)) if attempt == Delivery::Resent => {
-                let key = self.namespace.child_key(parent.ino, name)?;
-                self.predecessor.note_delete(&key, None);
-                return Ok(());
-            }
-            found => found?,
-        };
-        if inode.kind == Kind::Directory {
-            return Err(FsError::IsADirectory);
-        }
-        if attempt == Delivery::Resent {
-            let key = self.namespace.child_key(parent.ino, name)?;
-            let version = inode.state().remote.clone();
-            self.file_remover
-                .remove(&parent, name, &inode, request)
-                .await?;
-            self.predecessor
-                .note_delete(&key, version.map(|version| version.etag));
+/// What another client has put meanwhile stays, as if it had come later.
+/// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
+///
+/// Asked again, a name that is gone is what a predecessor removed.
+pub async fn unlink(
+    ops: &Ops,
+    parent: Ino,
+    name: &Name,
+    request: KernelRequest,
+) -> Result<(), FsError> {
+    let attempt = request.attempt;
+    let (parent, _subtrees) = ops.name_changes.begin(parent, name, attempt).await?;
+    let inode = match ops.namespace.lookup(&parent, name).await {
+        Err(FsError::NotFound(_)) if attempt == Delivery::Resent => {
+            let key = ops.namespace.child_key(parent.ino, name)?;
+            ops.predecessor.note_delete(&key, None);
             return Ok(());
         }
-        self.file_remover
+        found => found?,
+    };
+    if inode.kind == Kind::Directory {
+        return Err(FsError::IsADirectory);
+    }
+    if attempt == Delivery::Resent {
+        let key = ops.namespace.child_key(parent.ino, name)?;
+        let version = inode.state().remote.clone();
+        ops.file_remover
             .remove(&parent, name, &inode, request)
-            .await
+            .await?;
+        ops.predecessor
+            .note_delete(&key, version.map(|version| version.etag));
+        return Ok(());
     }
+    ops.file_remover
+        .remove(&parent, name, &inode, request)
+        .await
+}
 
-    /// The rest of a removal that a predecessor carried out: it may have sent more than
-    /// one delete.
-    pub async fn rest_of_unlink(&self, parent: Ino, name: &Name) -> Result<(), FsError> {
-        let key = self.namespace.child_key(parent, name)?;
-        self.predecessor.note_delete(&key, None);
-        Ok(())
-    }
+/// The rest of a removal that a predecessor carried out: it may have sent more than
+/// one delete.
+pub async fn rest_of_unlink(ops: &Ops, parent: Ino, name: &Name) -> Result<(), FsError> {
+    let key = ops.namespace.child_key(parent, name)?;
+    ops.predecessor.note_delete(&key, None);
+    Ok(())
 }

@@ -55,6 +55,8 @@ pub struct Unsent {
     pub queued: Amount,
     pub uploading: Amount,
     pub failed: Amount,
+    /// Of some, which are none of these any more, the bytes are on their way to lost+found.
+    pub is_losing: bool,
     /// The first of them, oldest first.
     pub named: Vec<UnsentFile>,
 }
@@ -97,6 +99,8 @@ pub fn unsent(files: &OpenFiles, table: &InodeTable, below: Ino) -> Unsent {
         unsent.amount_mut(state).add(*size_bytes);
     }
     let named = found.into_iter().take(NAMED_LIMIT);
+    // After the look at the files: none is missed in between.
+    unsent.is_losing = files.are_leaving();
     unsent.named = named
         .map(|it| UnsentFile {
             path: path_of(table, it.file.inode.ino),
@@ -119,7 +123,9 @@ fn look_at(file: Arc<OpenFile>) -> Option<Found> {
     let staged = content.stage.as_ref().filter(|_| content.dirty);
     let sealed = std::iter::successors(content.base.sealed(), |it| it.base.sealed()).last();
     let state = match (&content.failed, staged, sealed) {
-        (Some(error), Some(_), _) => UnsentState::Failed(error.to_string()),
+        (Some(error), Some(_), _) if content.handles > 0 => UnsentState::Failed(error.to_string()),
+        // It is about to be in lost+found.
+        (Some(_), Some(_), _) => UnsentState::Queued,
         (_, _, Some(_)) if is_uploading => UnsentState::Uploading,
         (_, _, Some(_)) => UnsentState::Queued,
         (None, Some(_), None) => UnsentState::Writing,

@@ -27,59 +27,57 @@ pub enum WriteOrigin {
     Mapping,
 }
 
-impl Ops {
-    /// Errors: `BadHandle`, `NoSpace`, `TooLarge`, and that of an upload that failed before.
-    pub fn write(
-        &self,
-        id: HandleId,
-        caller: Caller,
-        (privileges, origin): (Privileges, WriteOrigin),
-        offset: u64,
-        data: &[u8],
-    ) -> Result<(), FsError> {
-        let handle = self.handles.file(id)?;
-        let inode = &handle.file.inode;
-        match privileges {
-            Privileges::Drop => drop(self.attributes.take_privileges(inode)),
-            // Out of a mapping: who wrote it is not told.
-            Privileges::Unknown if inode.state().unprivileged_writers => {
-                self.attributes.take_privileges(inode);
-            }
-            Privileges::Keep | Privileges::Unknown => {}
+/// Errors: `BadHandle`, `NoSpace`, `TooLarge`, and that of an upload that failed before.
+pub fn write(
+    ops: &Ops,
+    id: HandleId,
+    caller: Caller,
+    (privileges, origin): (Privileges, WriteOrigin),
+    offset: u64,
+    data: &[u8],
+) -> Result<(), FsError> {
+    let handle = ops.handles.file(id)?;
+    let inode = &handle.file.inode;
+    match privileges {
+        Privileges::Drop => drop(ops.attributes.take_privileges(inode)),
+        // Out of a mapping: who wrote it is not told.
+        Privileges::Unknown if inode.state().unprivileged_writers => {
+            ops.attributes.take_privileges(inode);
         }
-        failpoint::at(Point::WriteBegins);
-        let change = handle.file.write(offset, data)?;
-        match origin {
-            WriteOrigin::Call => self.handles.note_change(id, &handle, caller.thread, change),
-            WriteOrigin::Mapping => handle.file.share_change(Shared::Mapped, change),
-        }
-        failpoint::at(Point::WriteStaged);
-        self.early_parts.queue_full_parts(&handle.file);
-        Ok(())
+        Privileges::Keep | Privileges::Unknown => {}
     }
+    failpoint::at(Point::WriteBegins);
+    let change = handle.file.write(offset, data)?;
+    match origin {
+        WriteOrigin::Call => ops.handles.note_change(id, &handle, caller.thread, change),
+        WriteOrigin::Mapping => handle.file.share_change(Shared::Mapped, change),
+    }
+    failpoint::at(Point::WriteStaged);
+    ops.early_parts.queue_full_parts(&handle.file);
+    Ok(())
+}
 
-    /// As `write`, once the spool has room.
-    ///
-    /// Errors: as `write`; `NoSpace` where no room could be made in time.
-    pub async fn write_with_room(
-        &self,
-        id: HandleId,
-        caller: Caller,
-        how: (Privileges, WriteOrigin),
-        offset: u64,
-        data: &[u8],
-    ) -> Result<(), FsError> {
-        let file = self.handles.file(id)?.file.clone();
-        let deadline = Instant::now() + self.settings.max_wait;
-        loop {
-            match timeout_at(deadline, self.room_maker.make_room(&file)).await {
-                Ok(made) => made?,
-                Err(_) => return Err(FsError::NoSpace),
-            }
-            match self.write(id, caller, how, offset, data) {
-                Err(FsError::NoSpace) => {}
-                outcome => return outcome,
-            }
+/// As `write`, once the spool has room.
+///
+/// Errors: as `write`; `NoSpace` where no room could be made in time.
+pub async fn write_with_room(
+    ops: &Ops,
+    id: HandleId,
+    caller: Caller,
+    how: (Privileges, WriteOrigin),
+    offset: u64,
+    data: &[u8],
+) -> Result<(), FsError> {
+    let file = ops.handles.file(id)?.file.clone();
+    let deadline = Instant::now() + ops.settings.max_wait;
+    loop {
+        match timeout_at(deadline, ops.room_maker.make_room(&file)).await {
+            Ok(made) => made?,
+            Err(_) => return Err(FsError::NoSpace),
+        }
+        match write(ops, id, caller, how, offset, data) {
+            Err(FsError::NoSpace) => {}
+            outcome => return outcome,
         }
     }
 }

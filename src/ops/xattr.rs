@@ -5,7 +5,9 @@ use super::Ops;
 use super::resent::StoredSince;
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest};
-use crate::namespace::{Asked, Attributes, HiddenKey, Pin};
+use crate::namespace::{
+    Asked, Attributes, HiddenKey, Namespace, Pin, ask_attributes, learn_attributes,
+};
 use crate::store::{HeadRequest, ObjectStore};
 use crate::vocabulary::{Ino, Kind, Xattrs};
 
@@ -28,202 +30,200 @@ pub enum XattrMode {
     Replace,
 }
 
-impl Ops {
-    /// Errors: `NoAttribute`; `Unsupported` for namespaces that no file here has.
-    ///
-    /// Of `security.*` and `system.*` the error says that the file system has none, so
-    /// that ls(1) does not ask for those of each file. `NotImplemented` would make the
-    /// kernel ask for none of `user.*` either. Source: fs/fuse/xattr.c, `no_getxattr`.
-    pub async fn getxattr(&self, ino: Ino, name: &str) -> Result<Vec<u8>, FsError> {
-        check_user(name)?;
-        let inode = self.namespace.inode(ino)?;
-        self.subtrees.inode_settled(ino).await?;
-        if let Some(own) = name.strip_prefix(OWN) {
-            return self.own_xattr(&inode, own).await;
+/// Errors: `NoAttribute`; `Unsupported` for namespaces that no file here has.
+///
+/// Of `security.*` and `system.*` the error says that the file system has none, so
+/// that ls(1) does not ask for those of each file. `NotImplemented` would make the
+/// kernel ask for none of `user.*` either. Source: fs/fuse/xattr.c, `no_getxattr`.
+pub async fn getxattr(ops: &Ops, ino: Ino, name: &str) -> Result<Vec<u8>, FsError> {
+    check_user(name)?;
+    let inode = ops.namespace.inode(ino)?;
+    ops.subtrees.inode_settled(ino).await?;
+    if let Some(own) = name.strip_prefix(OWN) {
+        return own_xattr(ops, &inode, own).await;
+    }
+    learn_attributes(&ops.namespace, &inode).await?;
+    xattrs(&inode).remove(name).ok_or(FsError::NoAttribute)
+}
+
+pub async fn listxattr(ops: &Ops, ino: Ino) -> Result<Vec<String>, FsError> {
+    let inode = ops.namespace.inode(ino)?;
+    learn_attributes(&ops.namespace, &inode).await?;
+    Ok(xattrs(&inode).into_keys().collect())
+}
+
+/// Errors: `Exists`, `NoAttribute` as the mode asks; `NoSpace` beyond what an
+/// object's metadata holds; `NotPermitted` for mediafs's own; `Unsupported`; the store's.
+pub async fn setxattr(
+    ops: &Ops,
+    ino: Ino,
+    name: &str,
+    value: &[u8],
+    mode: XattrMode,
+    request: KernelRequest,
+) -> Result<(), FsError> {
+    let Some((inode, mut xattrs, asked)) = changeable(ops, ino, name, request).await? else {
+        return Ok(());
+    };
+    let there = xattrs.contains_key(name);
+    match mode {
+        XattrMode::Create if there => return Err(FsError::EXISTS),
+        XattrMode::Replace if !there => return Err(FsError::NoAttribute),
+        XattrMode::CreateOrReplace | XattrMode::Create | XattrMode::Replace => {}
+    }
+    xattrs.insert(name.to_owned(), value.to_owned());
+    replace_xattrs(ops, &inode, xattrs, (request, asked)).await
+}
+
+/// Errors: `NoAttribute`, and as `setxattr`.
+///
+/// Asked again, an attribute that is gone is what a predecessor removed.
+pub async fn removexattr(
+    ops: &Ops,
+    ino: Ino,
+    name: &str,
+    request: KernelRequest,
+) -> Result<(), FsError> {
+    let Some((inode, mut xattrs, asked)) = changeable(ops, ino, name, request).await? else {
+        return Ok(());
+    };
+    match (xattrs.remove(name), request.attempt) {
+        (None, Delivery::First) => return Err(FsError::NoAttribute),
+        (None, Delivery::Resent) => return Ok(()),
+        (Some(_), _) => {}
+    }
+    replace_xattrs(ops, &inode, xattrs, (request, asked)).await
+}
+
+/// A file and its attributes, of which this one is to be changed; none where a
+/// predecessor has done so.
+async fn changeable(
+    ops: &Ops,
+    ino: Ino,
+    name: &str,
+    request: KernelRequest,
+) -> Result<Option<(Pin, Xattrs, Asked)>, FsError> {
+    ops.settings.access.check_writable()?;
+    check_user(name)?;
+    if name.starts_with(OWN) {
+        return Err(FsError::NotPermitted);
+    }
+    if !ops.namespace.stores_attributes() {
+        return Err(FsError::Unsupported);
+    }
+    let inode = ops.namespace.inode(ino)?;
+    // All of them are stored as one.
+    let asked = ask_attributes(&ops.namespace, &inode).await?;
+    let since = ops
+        .carried_out
+        .stored_since(request, &inode, &ops.namespace);
+    if has_changed(since.await?, name) {
+        return Ok(None);
+    }
+    let xattrs = xattrs(&inode);
+    Ok(Some((inode, xattrs, asked)))
+}
+
+async fn replace_xattrs(
+    ops: &Ops,
+    inode: &Pin,
+    xattrs: Xattrs,
+    (request, asked): (KernelRequest, Asked),
+) -> Result<(), FsError> {
+    let before = {
+        let mut state = inode.state();
+        let before = state.overrides.xattrs.replace(xattrs);
+        let fits = state.effective_attributes().encode(inode.kind);
+        if let Err(error) = fits {
+            state.overrides.xattrs = before;
+            return Err(error);
         }
-        self.namespace.learn_attributes(&inode).await?;
-        xattrs(&inode).remove(name).ok_or(FsError::NoAttribute)
+        state.overrides.ctime = Some(std::time::SystemTime::now());
+        before
+    };
+    let begin = |inode: &Pin| ops.carried_out.begin_storing(request, inode);
+    let stored = ops.attribute_writer.store_attributes(inode, &begin, asked);
+    let stored = stored.await;
+    if stored.is_err() {
+        inode.state().overrides.xattrs = before;
     }
-
-    pub async fn listxattr(&self, ino: Ino) -> Result<Vec<String>, FsError> {
-        let inode = self.namespace.inode(ino)?;
-        self.namespace.learn_attributes(&inode).await?;
-        Ok(xattrs(&inode).into_keys().collect())
+    ops.attributes.record_overrides(inode);
+    if ops.carried_out.is_superseded(request, &stored) {
+        return Ok(());
     }
+    stored
+}
 
-    /// Errors: `Exists`, `NoAttribute` as the mode asks; `NoSpace` beyond what an
-    /// object's metadata holds; `NotPermitted` for mediafs's own; `Unsupported`; the store's.
-    pub async fn setxattr(
-        &self,
-        ino: Ino,
-        name: &str,
-        value: &[u8],
-        mode: XattrMode,
-        request: KernelRequest,
-    ) -> Result<(), FsError> {
-        let Some((inode, mut xattrs, asked)) = self.changeable(ino, name, request).await? else {
-            return Ok(());
+/// `key`, `etag`, `content_type` of the object; `state` of the file's bytes; `hidden`
+/// keys of a directory; `place` of the mount.
+async fn own_xattr(ops: &Ops, inode: &Pin, name: &str) -> Result<Vec<u8>, FsError> {
+    if name == "place" {
+        return Ok(ops.settings.place.clone().into_bytes());
+    }
+    if inode.kind == Kind::Directory {
+        return match name {
+            "hidden" => hidden_keys(&ops.namespace, inode).await,
+            _ => Err(FsError::NoAttribute),
         };
-        let there = xattrs.contains_key(name);
-        match mode {
-            XattrMode::Create if there => return Err(FsError::EXISTS),
-            XattrMode::Replace if !there => return Err(FsError::NoAttribute),
-            XattrMode::CreateOrReplace | XattrMode::Create | XattrMode::Replace => {}
-        }
-        xattrs.insert(name.to_owned(), value.to_owned());
-        self.replace_xattrs(&inode, xattrs, (request, asked)).await
     }
-
-    /// Errors: `NoAttribute`, and as `setxattr`.
-    ///
-    /// Asked again, an attribute that is gone is what a predecessor removed.
-    pub async fn removexattr(
-        &self,
-        ino: Ino,
-        name: &str,
-        request: KernelRequest,
-    ) -> Result<(), FsError> {
-        let Some((inode, mut xattrs, asked)) = self.changeable(ino, name, request).await? else {
-            return Ok(());
-        };
-        match (xattrs.remove(name), request.attempt) {
-            (None, Delivery::First) => return Err(FsError::NoAttribute),
-            (None, Delivery::Resent) => return Ok(()),
-            (Some(_), _) => {}
-        }
-        self.replace_xattrs(&inode, xattrs, (request, asked)).await
+    if name != "state" && inode.state().remote.is_none() && inode.state().local.is_none() {
+        ops.namespace.revalidate(inode).await?;
     }
-
-    /// A file and its attributes, of which this one is to be changed; none where a
-    /// predecessor has done so.
-    async fn changeable(
-        &self,
-        ino: Ino,
-        name: &str,
-        request: KernelRequest,
-    ) -> Result<Option<(Pin, Xattrs, Asked)>, FsError> {
-        self.settings.access.check_writable()?;
-        check_user(name)?;
-        if name.starts_with(OWN) {
-            return Err(FsError::NotPermitted);
-        }
-        if !self.namespace.stores_attributes() {
-            return Err(FsError::Unsupported);
-        }
-        let inode = self.namespace.inode(ino)?;
-        // All of them are stored as one.
-        let asked = self.namespace.ask_attributes(&inode).await?;
-        let since = self
-            .carried_out
-            .stored_since(request, &inode, &self.namespace);
-        if has_changed(since.await?, name) {
-            return Ok(None);
-        }
-        let xattrs = xattrs(&inode);
-        Ok(Some((inode, xattrs, asked)))
-    }
-
-    async fn replace_xattrs(
-        &self,
-        inode: &Pin,
-        xattrs: Xattrs,
-        (request, asked): (KernelRequest, Asked),
-    ) -> Result<(), FsError> {
-        let before = {
-            let mut state = inode.state();
-            let before = state.overrides.xattrs.replace(xattrs);
-            let fits = state.effective_attributes().encode(inode.kind);
-            if let Err(error) = fits {
-                state.overrides.xattrs = before;
-                return Err(error);
-            }
-            state.overrides.ctime = Some(std::time::SystemTime::now());
-            before
-        };
-        let begin = |inode: &Pin| self.carried_out.begin_storing(request, inode);
-        let stored = self.attribute_writer.store_attributes(inode, &begin, asked);
-        let stored = stored.await;
-        if stored.is_err() {
-            inode.state().overrides.xattrs = before;
-        }
-        self.attributes.record_overrides(inode);
-        if self.carried_out.is_superseded(request, &stored) {
-            return Ok(());
-        }
-        stored
-    }
-
-    /// `key`, `etag`, `content_type` of the object; `state` of the file's bytes; `hidden`
-    /// keys of a directory; `place` of the mount.
-    async fn own_xattr(&self, inode: &Pin, name: &str) -> Result<Vec<u8>, FsError> {
-        if name == "place" {
-            return Ok(self.settings.place.clone().into_bytes());
-        }
-        if inode.kind == Kind::Directory {
-            return match name {
-                "hidden" => self.hidden_keys(inode).await,
-                _ => Err(FsError::NoAttribute),
-            };
-        }
-        if name != "state" && inode.state().remote.is_none() && inode.state().local.is_none() {
-            self.namespace.revalidate(inode).await?;
-        }
-        let text = match name {
-            "key" => Some(self.namespace.file_key(inode.ino)?.as_str().to_owned()),
-            "etag" => {
-                let state = inode.state();
-                let remote = state.remote.as_ref();
-                remote.map(|remote| remote.etag.as_str().to_owned())
-            }
-            "content_type" => self.content_type_of(inode).await?,
-            "state" => {
-                let file = self.files.get(inode.ino);
-                let state = file.map_or("clean", |file| file.sync_state());
-                Some(state.to_owned())
-            }
-            _ => None,
-        };
-        text.map(String::into_bytes).ok_or(FsError::NoAttribute)
-    }
-
-    /// A line for each: the key, a tab, and why it cannot be a file name. Where there are
-    /// more, a last line without a key says so.
-    async fn hidden_keys(&self, dir: &Pin) -> Result<Vec<u8>, FsError> {
-        let found = self.namespace.hidden().of(dir).await?;
-        let (mut text, mut named) = (String::new(), 0);
-        for HiddenKey { key, why } in &found.named {
-            let line = format!("{}\t{why}\n", key.as_str().escape_debug());
-            if text.len() + line.len() > HIDDEN_LIMIT_BYTES {
-                break;
-            }
-            text.push_str(&line);
-            named += 1;
-        }
-        let more = match (found.count - named, found.is_part) {
-            (0, false) => return Ok(text.into_bytes()),
-            (0, true) => "perhaps".to_owned(),
-            (more, false) => more.to_string(),
-            (more, true) => format!("at least {more}"),
-        };
-        text += &format!("\tand {more} more: 'mediafs doctor --all' counts and names them\n");
-        Ok(text.into_bytes())
-    }
-
-    /// What was sent from here may be without one, and has what the store gave it.
-    async fn content_type_of(&self, inode: &Pin) -> Result<Option<String>, FsError> {
-        let (known, is_stored) = {
+    let text = match name {
+        "key" => Some(ops.namespace.file_key(inode.ino)?.as_str().to_owned()),
+        "etag" => {
             let state = inode.state();
-            let known = state.attributes.as_ref();
-            let content_type = known.and_then(|known| known.headers.content_type.clone());
-            (content_type, state.remote.is_some())
-        };
-        if known.is_some() || !is_stored {
-            return Ok(known);
+            let remote = state.remote.as_ref();
+            remote.map(|remote| remote.etag.as_str().to_owned())
         }
-        let key = self.namespace.file_key(inode.ino)?;
-        let found = self.store.head(HeadRequest { key }).await?;
-        Ok(found.headers.content_type)
+        "content_type" => content_type_of(ops, inode).await?,
+        "state" => {
+            let file = ops.files.get(inode.ino);
+            let state = file.map_or("clean", |file| file.sync_state());
+            Some(state.to_owned())
+        }
+        _ => None,
+    };
+    text.map(String::into_bytes).ok_or(FsError::NoAttribute)
+}
+
+/// A line for each: the key, a tab, and why it cannot be a file name. Where there are
+/// more, a last line without a key says so.
+async fn hidden_keys(namespace: &Namespace, dir: &Pin) -> Result<Vec<u8>, FsError> {
+    let found = namespace.hidden().of(dir).await?;
+    let (mut text, mut named) = (String::new(), 0);
+    for HiddenKey { key, why } in &found.named {
+        let line = format!("{}\t{why}\n", key.as_str().escape_debug());
+        if text.len() + line.len() > HIDDEN_LIMIT_BYTES {
+            break;
+        }
+        text.push_str(&line);
+        named += 1;
     }
+    let more = match (found.count - named, found.is_part) {
+        (0, false) => return Ok(text.into_bytes()),
+        (0, true) => "perhaps".to_owned(),
+        (more, false) => more.to_string(),
+        (more, true) => format!("at least {more}"),
+    };
+    text += &format!("\tand {more} more: 'mediafs doctor --all' counts and names them\n");
+    Ok(text.into_bytes())
+}
+
+/// What was sent from here may be without one, and has what the store gave it.
+async fn content_type_of(ops: &Ops, inode: &Pin) -> Result<Option<String>, FsError> {
+    let (known, is_stored) = {
+        let state = inode.state();
+        let known = state.attributes.as_ref();
+        let content_type = known.and_then(|known| known.headers.content_type.clone());
+        (content_type, state.remote.is_some())
+    };
+    if known.is_some() || !is_stored {
+        return Ok(known);
+    }
+    let key = ops.namespace.file_key(inode.ino)?;
+    let found = ops.store.head(HeadRequest { key }).await?;
+    Ok(found.headers.content_type)
 }
 
 /// Whether a predecessor, or another client since, has changed an attribute.

@@ -14,7 +14,7 @@ use crate::namespace::{
     AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, NameStore, Namespace, Origin,
     Session,
 };
-use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts};
+use crate::ops::{self, Access, ExclusiveCreate, Ops, OpsSettings, Parts};
 use crate::overlay::{OldDirectory, Overlay};
 use crate::read_path::Reader;
 use crate::session::overlay::{self, Before};
@@ -176,7 +176,7 @@ pub async fn compose(
     tokio::spawn(parts.store.clone().run());
     let ops = Ops::new(parts, ops_settings(config, place, types, &saved));
     ops.namespace().table().keep_numbers(&saved);
-    ops.take_over(saved, left);
+    ops::take_over(&ops, saved, left);
     Ok((Arc::new(ops), stacked.overlay))
 }
 

@@ -44,7 +44,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::fuse::{Adapter, InFlight, forward_invalidations, interrupt_killed};
 use crate::namespace::{Invalidation, Invalidations};
-use crate::ops::{OpenFor, Ops};
+use crate::ops::{self, OpenFor, Ops};
 use crate::session_state::SessionLog;
 use crate::store::RequestCounters;
 use crate::task::kept_up;
@@ -385,7 +385,7 @@ async fn drain(ops: &Ops, tasks: &TaskTracker, deadline: Instant) {
     if timeout_at(deadline, ops.uploads_settled()).await.is_err() {
         tracing::warn!("uploads are left in the spool: the next mount resumes them");
     }
-    if timeout_at(deadline, ops.shutdown()).await.is_err() {
+    if timeout_at(deadline, ops::shutdown(ops)).await.is_err() {
         tracing::warn!("stopped waiting for reads in progress");
     }
 }

@@ -15,8 +15,9 @@ use super::systemctl;
 
 /// Holds the unit's name. Set by the unit itself: systemd has no variable for it.
 const UNIT_VARIABLE: &str = "_MEDIAFS_UNIT";
-/// systemd answers in milliseconds; without an answer the mount is taken away as ever.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// systemd answers in milliseconds, on a busy machine in seconds. Without an answer the
+/// mount is taken away as ever, and what is open in it is lost.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// What to do with the mount when the daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub fn unit() -> Option<String> {
     std::env::var(UNIT_VARIABLE).ok()
 }
 
-/// Asks systemd what the stop is about. Blocks for up to five seconds.
+/// Asks systemd what the stop is about. Blocks until it has answered or the time is over.
 pub fn stop_kind() -> StopKind {
     let Some(unit) = unit() else {
         return StopKind::Unmount;

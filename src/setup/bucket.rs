@@ -194,8 +194,7 @@ impl Task for PrivateAcl {
                     Found::Done("private".to_owned())
                 } else {
                     let lines = grants.iter().map(|grant| format!("- {grant}"));
-                    let lines = lines.chain(["+ private".to_owned()]).collect();
-                    Found::Conflict("everybody may use the bucket".to_owned(), lines)
+                    Found::Conflict("everybody may use the bucket".to_owned(), lines.collect())
                 }
             }
             // A bucket that is made is private.
@@ -205,7 +204,7 @@ impl Task for PrivateAcl {
     }
 
     async fn change(&self) -> anyhow::Result<()> {
-        let put = settings::make_acl_private(&self.0.s3).await;
+        let put = settings::end_public_grants(&self.0.s3).await;
         changed(put, "s3:PutBucketAcl")
     }
 }

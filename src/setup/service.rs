@@ -1,6 +1,7 @@
 //! The service that mounts, where there is systemd.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use anyhow::Context;
 use async_trait::async_trait;
 
 use super::plan::{Found, Task};
+use crate::private;
 use crate::session::systemctl;
 
 /// It is there where systemd runs. Source: sd_booted(3).
@@ -74,7 +76,10 @@ impl Task for UnitFile {
         let program = program.context("the path of this program has characters that a unit cannot have: install it with scripts/install")?;
         let text = TEMPLATE.replace(PROGRAM, program);
         let path = Self::path();
-        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        // Whole or not at all: part of one would be taken for one that is installed.
+        private::replace(&path, text.as_bytes())
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
         systemctl::run(&["daemon-reload"])
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant, timeout};
 
 use crate::error::FsError;
 use crate::files::{Durability, OpenFile, fetch};
-use crate::namespace::{Namespace, Pin};
+use crate::namespace::{Namespace, Pin, entry_added};
 use crate::read_path::Reader;
 use crate::store::{
     DeletePending, DeleteQueue, DeleteRequest, HeadRequest, Kept, Key, LateObject, ObjectMeta,
@@ -310,7 +310,7 @@ impl Deletes {
     /// A name of the directory has gone, and has another client's object again.
     pub async fn shows_again(&self, dir: &Pin) {
         dir.state().dir.forget_listing();
-        self.namespace.entry_added(dir).await;
+        entry_added(&self.namespace, dir).await;
     }
 
     async fn delete_version(

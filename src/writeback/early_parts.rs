@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::publish::Uploads;
 use super::retry_queue::RetryQueue;
 use crate::error::FsError;
-use crate::files::OpenFile;
+use crate::files::{OpenFile, long_files};
 use crate::namespace::Namespace;
 use crate::task::{caught, kept_up};
 use crate::vocabulary::Ino;
@@ -79,7 +79,10 @@ impl EarlyParts {
     /// them: those files are sent at close.
     pub fn queue_full_parts(&self, file: &Arc<OpenFile>) {
         let is_sent = !self.namespace.stores_attributes();
-        if is_sent && file.has_ahead(self.uploader.parts().part_size()) && file.queue_parts() {
+        if is_sent
+            && long_files::has_ahead(file, self.uploader.parts().part_size())
+            && file.queue_parts()
+        {
             self.queue.add(file.clone());
         }
     }
@@ -101,7 +104,8 @@ impl EarlyParts {
             };
             // A write from now on queues the file again.
             file.unqueue_parts();
-            let Some(part) = file.next_ahead(self.uploader.parts().part_size()) else {
+            let Some(part) = long_files::next_ahead(&file, self.uploader.parts().part_size())
+            else {
                 continue;
             };
             // Its next part is another worker's, behind those of other files.

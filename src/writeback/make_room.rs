@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::publish::Uploads;
 use crate::error::FsError;
-use crate::files::{OpenFile, OpenFiles, StageFactory};
+use crate::files::{OpenFile, OpenFiles, StageFactory, long_files};
 use crate::journal::Offloaded;
 use crate::namespace::{Namespace, SubtreeLocks};
 use crate::store::log_failure;
@@ -45,8 +45,8 @@ impl RoomMaker {
                 .await?
                 .ok_or(FsError::NoSpace)?;
             let part_size = self.uploader.parts().part_size();
-            let Some(part) = file.next_unsent(&target.key, part_size) else {
-                let is_coming = |it: &Arc<OpenFile>| it.has_parts_under_way();
+            let Some(part) = long_files::next_unsent(file, &target.key, part_size) else {
+                let is_coming = |it: &Arc<OpenFile>| long_files::has_parts_under_way(it);
                 if !file.is_held() && !self.files.all().iter().any(is_coming) {
                     return Err(FsError::NoSpace);
                 }
@@ -98,6 +98,6 @@ impl RoomMaker {
         // No directory above it is being moved.
         let _subtrees = self.subtrees.try_share(ino)?;
         let key = self.namespace.file_key(ino).ok()?;
-        file.mark_offloaded(&key)
+        long_files::mark_offloaded(file, &key)
     }
 }

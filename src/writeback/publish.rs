@@ -11,7 +11,10 @@ use crate::files::{
     AttributeView, LowerLayer, MovedObject, OpenFile, Sealed, SealedSource, StageFactory,
     whole_seconds,
 };
-use crate::namespace::{Asked, Attributes, Namespace, SubtreeLocks};
+use crate::namespace::{
+    Asked, Attributes, Namespace, SubtreeLocks, entry_added, learn_attributes, record_attributes,
+    relearn_attributes, take_attributes,
+};
 use crate::read_path::Reader;
 use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
 use crate::vocabulary::{ObjectId, ObjectVersion};
@@ -111,7 +114,7 @@ impl Uploads {
         let sent = tokio::select! {
             biased;
             () = file.upload_lock.cancelled() => None,
-            () = file.given_up() => return Err(FsError::Interrupted),
+            () = file.given_up.begun() => return Err(FsError::Interrupted),
             sent = self.send(file, sealed, prior) => Some(sent?),
         };
         let Some(made) = sent else {
@@ -198,7 +201,7 @@ impl Uploads {
             LowerLayer::Empty if asked.counts(&file.inode) => {}
             // New bytes of an object that stays: its mode and owner do too.
             LowerLayer::Empty => {
-                self.namespace.relearn_attributes(&file.inode).await?;
+                relearn_attributes(&self.namespace, &file.inode).await?;
             }
             LowerLayer::Object(_) | LowerLayer::Sealed(_) => self.take_kept(file, kept.as_ref()),
         }
@@ -282,14 +285,15 @@ impl Uploads {
             ..version.clone()
         };
         self.record_object(file, &made.at(key.clone()), headers);
-        file.rebase(&MovedObject::of(version.etag.clone(), made), key);
+        file.edit()
+            .rebase(&MovedObject::of(version.etag.clone(), made), key);
         Ok(())
     }
 
     /// What the object has that the file's next version keeps.
     async fn learn_attributes(&self, file: &OpenFile) -> Result<Asked, FsError> {
         let known = file.inode.state().attributes.is_some();
-        let asked = match self.namespace.learn_attributes(&file.inode).await {
+        let asked = match learn_attributes(&self.namespace, &file.inode).await {
             // The upload finds out what is in its place.
             Err(FsError::Stale(_)) => Asked::default(),
             learned => learned?,
@@ -312,7 +316,7 @@ impl Uploads {
             ..kept.clone()
         };
         let stored = Arc::new(Attributes::decode(headers));
-        let differs = self.namespace.take_attributes(&file.inode, stored);
+        let differs = take_attributes(&self.namespace, &file.inode, stored);
         if differs && file.inode.state().unprivileged_writers {
             self.attributes.take_privileges(&file.inode);
         }
@@ -327,7 +331,7 @@ impl Uploads {
         };
         self.namespace.record_uploaded(&file.inode, version);
         let attributes = Arc::new(Attributes::decode(headers));
-        self.namespace.record_attributes(&file.inode, attributes);
+        record_attributes(&self.namespace, &file.inode, attributes);
         file.record();
     }
 
@@ -339,7 +343,7 @@ impl Uploads {
         let Ok(parent) = self.namespace.inode(parent) else {
             return;
         };
-        self.namespace.entry_added(&parent).await;
+        entry_added(&self.namespace, &parent).await;
     }
 
     /// None for a file that has no name any more.

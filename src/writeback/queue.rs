@@ -13,7 +13,7 @@ use super::retry_queue::{Next, RetryQueue};
 use super::sealer::Sealer;
 use crate::backoff::Backoff;
 use crate::error::FsError;
-use crate::files::{Durability, OpenFile, OpenFiles, StageFactory};
+use crate::files::{Durability, OpenFile, OpenFiles, StageFactory, long_files};
 use crate::namespace::{Namespace, SubtreeLocks};
 use crate::store::log_failure;
 use crate::task::{caught, kept_up};
@@ -156,7 +156,7 @@ impl Writeback {
     pub async fn seal_and_enqueue(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         self.sealer.seal(file).await?;
         // It is not safe here: S3 alone has parts of it, of an upload that is not done.
-        if file.has_sealed_offloaded() {
+        if long_files::has_sealed_offloaded(file) {
             return self.uploads.upload(file).await;
         }
         self.queue(file);

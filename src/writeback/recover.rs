@@ -6,7 +6,7 @@ use super::queue::Writeback;
 use crate::error::FsError;
 use crate::files::OpenFile;
 use crate::journal::SealedBase;
-use crate::namespace::{Attributes, LocalState, Name, Pin};
+use crate::namespace::{Attributes, LocalState, Name, Pin, record_attributes};
 use crate::vocabulary::{Kind, ObjectVersion, OpenMode, ROOT};
 use crate::write_path::{LostFile, LostReason, RecoveredStage, Stage};
 
@@ -64,7 +64,7 @@ impl Writeback {
         let dir = self.local_directories(&names)?;
         let inode = self.namespace.create_local(&dir, &name, Kind::File)?;
         let attributes = Arc::new(Attributes::decode(sealed.headers.clone()));
-        self.namespace.record_attributes(&inode, attributes.clone());
+        record_attributes(&self.namespace, &inode, attributes.clone());
         if self.namespace.stores_attributes() {
             // What was set before the bytes were sealed is not known from the rest.
             let set = &mut inode.state().overrides;

@@ -81,7 +81,8 @@ impl Deletes {
         let copy = self.copier.copy(&task).await?;
         kept.made(&copy)?;
         let version = version_of(&original, copy.clone());
-        file.rebase(&MovedObject::of(original.etag.clone(), version), target);
+        file.edit()
+            .rebase(&MovedObject::of(original.etag.clone(), version), target);
         Ok(Replaced {
             file: file.clone(),
             original,
@@ -108,7 +109,8 @@ impl Deletes {
             kept,
         } = replaced;
         let version = version_of(&original, original.etag.clone());
-        file.rebase(&MovedObject::of(copy, version), original.key.clone());
+        file.edit()
+            .rebase(&MovedObject::of(copy, version), original.key.clone());
         drop(kept);
     }
 }

@@ -7,7 +7,9 @@ use tokio::sync::MutexGuard;
 
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::files::{AttributeView, Durability, OpenFile, Sealed, Sealing, StageFactory};
+use crate::files::{
+    AttributeView, Durability, OpenFile, Sealed, Sealing, StageFactory, long_files,
+};
 use crate::journal::{Durable, SealedStage};
 use crate::namespace::{Name, Namespace};
 use crate::task::caught_now;
@@ -35,7 +37,7 @@ impl Sealer {
             }
             None => {}
         }
-        if self.durability == Durability::Disk && !file.has_sealed_offloaded() {
+        if self.durability == Durability::Disk && !long_files::has_sealed_offloaded(file) {
             file.made_safe();
         }
         Ok(())

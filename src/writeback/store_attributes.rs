@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::publish::Uploads;
 use crate::error::FsError;
 use crate::files::{AttributeView, Dropped, OpenFile, OpenFiles};
-use crate::namespace::{Asked, Attributes, BeforeStoring, Namespace, Pin, SubtreeLocks};
+use crate::namespace::{
+    Asked, Attributes, BeforeStoring, Namespace, Pin, SubtreeLocks, record_attributes,
+    relearn_attributes, store_directory_attributes,
+};
 use crate::store::ObjectHeaders;
 use crate::vocabulary::{Kind, OpenMode};
 
@@ -37,9 +40,7 @@ impl AttributeWriter {
         }
         let _subtrees = self.subtrees.share_inodes([inode.ino]).await?;
         if inode.kind == Kind::Directory {
-            return self
-                .namespace
-                .store_directory_attributes(inode, before, asked)
+            return store_directory_attributes(&self.namespace, inode, before, asked)
                 .await
                 .map(drop);
         }
@@ -74,7 +75,7 @@ impl AttributeWriter {
         }
         // Only what is changed here is changed there.
         if !asked.counts(inode) {
-            self.namespace.relearn_attributes(inode).await?;
+            relearn_attributes(&self.namespace, inode).await?;
         }
         let Some(headers) = self.changed_headers(inode)? else {
             return Ok(());
@@ -90,7 +91,7 @@ impl AttributeWriter {
         let attributes = Arc::new(Attributes::decode(headers.clone()));
         let stored = inode.state().attributes.clone();
         if stored.as_ref() == Some(&attributes) {
-            self.namespace.record_attributes(inode, attributes);
+            record_attributes(&self.namespace, inode, attributes);
             return Ok(None);
         }
         Ok(Some(headers))

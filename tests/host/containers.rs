@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::container::{Container, Shared};
 use crate::support::mount::is_mounted;
-use crate::support::processes::daemons_of;
+use crate::support::processes::{daemon_among, daemons_of};
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder, SupervisedMount, run_python, wait_until};
 use rustix::process::{Signal, kill_process};
@@ -100,8 +100,8 @@ fn a_mount_made_in_a_container_with_rshared_appears_on_the_host_and_in_others() 
     check_use(&container, "/mnt/d");
     let stored = plan.client.get(&plan.bucket, "d/g");
     assert_eq!(stored.unwrap(), b"bytes\n");
-    let daemons = daemons_of(&shared.mountpoint());
-    kill_process(daemons[0], Signal::TERM).unwrap();
+    let daemon = daemon_among(&daemons_of(&shared.mountpoint()));
+    kill_process(daemon.unwrap(), Signal::TERM).unwrap();
     wait_until(SOON, "the daemon's end", || {
         daemons_of(&shared.mountpoint()).is_empty()
     });

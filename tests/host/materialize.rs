@@ -120,7 +120,7 @@ fn materialize(mount: &Mount, directory: &Path) -> Output {
 
 fn plan_on(shared: &Shared) -> SupervisedMount {
     let plan = Mount::builder().mountpoint(shared.mountpoint());
-    SupervisedMount::start(plan.args(["--allow-other", "--drain-timeout=2s"]))
+    SupervisedMount::start(plan.args(["--allow-other", "--drain-timeout=10s"]))
 }
 
 /// One that shows the mount by `attach`.

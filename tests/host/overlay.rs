@@ -10,7 +10,8 @@ use crate::support::control::{listening, mediafs, status};
 use crate::support::programs::{has_all, run_within, said};
 use crate::support::{Mount, SupervisedMount, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(60);
+/// Containers of other tests that are starting are waited for too.
+const WITHIN: Duration = Duration::from_secs(120);
 const APPLICATION: u32 = 1000;
 
 #[test]

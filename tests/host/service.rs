@@ -54,24 +54,32 @@ fn the_status_is_told_when_it_changes_and_not_again() {
     let manager = NotifySocket::new();
     let mount = Mount::on(&server)
         .args(["--durability", "disk", "--drain-timeout", "1s"])
-        .args(["--request-timeout", "2s"])
+        .args(["--request-timeout", "5s"])
         .env("NOTIFY_SOCKET", manager.path())
         .start();
     let mut file = fs::File::create(mount.path("f")).unwrap();
     server.freeze();
     file.write_all(b"bytes").unwrap();
     sys::close(file).unwrap();
-    manager.wait_for(SOON, |line| line.contains("1 upload waits for S3"));
-    let first = manager.wait_for(SOON, |line| line.contains("S3 unreachable since"));
+    let mut last = String::new();
+    let mut wait_for = |what: &str, holds: &dyn Fn(&str) -> bool| {
+        wait_until(SOON, what, || {
+            let next = manager.next(Duration::from_millis(100));
+            let Some(next) = next.filter(|next| next.starts_with("STATUS=")) else {
+                return false;
+            };
+            assert_ne!(next, last, "the same again");
+            last = next;
+            holds(&last)
+        });
+    };
+    // One status may tell both.
+    wait_for("what waits and why", &|status| {
+        status.contains("1 upload waits for S3") && status.contains("S3 unreachable since")
+    });
     server.thaw();
-    let mut last = first;
-    wait_until(SOON, "a status without what waits and why", || {
-        let Some(next) = manager.next(Duration::from_millis(100)) else {
-            return false;
-        };
-        assert_ne!(next, last, "the same again");
-        last = next;
-        last.contains("nothing waits for S3") && !last.contains("unreachable")
+    wait_for("a status without what waits and why", &|status| {
+        status.contains("nothing waits for S3") && !status.contains("unreachable")
     });
 }
 

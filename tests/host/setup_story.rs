@@ -147,6 +147,9 @@ fn a_missing_unit_is_written_an_older_service_restarted_and_an_uninstallation_fr
         "cd /root && AWS_EC2_METADATA_DISABLED=true mediafs setup --from-authentik=.env \
          --provider {provider} /srv/unit --yes"
     );
+    // The unit is longer than that: the kernel kills who writes more.
+    let (done, said) = machine.tries(&format!("ulimit -f 8; {setup}"));
+    assert!(!done && said.contains("done  configuration"), "{said}");
     has_all(&machine.says(&setup), &["done  unit", "done  service"]);
     let unit = machine.says("cat /etc/systemd/system/mediafs@.service");
     let start = "ExecStart=/usr/local/bin/mediafs mount --foreground --config /etc/mediafs/%i.toml";

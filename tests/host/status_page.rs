@@ -62,7 +62,7 @@ fn colors(browser: &Browser, scheme: &str) {
 #[test]
 fn the_page_renders_updates_by_itself_and_shows_an_outage_begin_and_end() {
     let (plan, proxy) = Mount::behind_a_proxy();
-    let plan = plan.durability("disk").args(["--request-timeout", "2s"]);
+    let plan = plan.durability("disk").args(["--request-timeout", "5s"]);
     let (mount, _, browser) = shown(plan);
     // Others of this host may be on the page.
     let text = |part: &str| format!("{OWN}.innerText.includes({})", json!(part));
@@ -95,7 +95,7 @@ fn the_page_renders_updates_by_itself_and_shows_an_outage_begin_and_end() {
 #[test]
 fn everybody_can_read_the_page_on_a_phone_in_the_dark_and_without_scripts() {
     let (plan, proxy) = Mount::behind_a_proxy();
-    let plan = plan.durability("disk").args(["--request-timeout", "2s"]);
+    let plan = plan.durability("disk").args(["--request-timeout", "5s"]);
     let (mount, at, browser) = shown(plan);
     let name = "a-long-name-of-a-file-without-a-single-space-in-it-that-is-longer-than-a-phone-is-wide.png";
     let mut open = File::create(mount.path(name)).unwrap();

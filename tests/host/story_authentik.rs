@@ -121,7 +121,7 @@ fn cut_over(plan: MountBuilder, operator: &Operator, application: &Application) 
         .without("--region")
         .without_flag("--force-path-style")
         .without_credentials()
-        .args(["--allow-other", "--drain-timeout=2s"])
+        .args(["--allow-other", "--drain-timeout=10s"])
         .arg("--config")
         .arg(&operator.config);
     SupervisedMount::start(plan)

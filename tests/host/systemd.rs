@@ -9,6 +9,9 @@ use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::service::{OpenAcross, SOON, Service};
 use crate::support::{Machine, Server, wait_until};
 
+/// Shorter than an operator's. On a busy machine a daemon that is well may be late by seconds.
+const WATCHDOG: &str = "WatchdogSec=10s\n";
+
 #[test]
 fn the_units_pass_systemd_analyze_verify() {
     let machine = Machine::shared();
@@ -181,7 +184,7 @@ fn a_daemon_that_hangs_is_replaced_by_the_watchdog() {
     let service = Service::on(Server::shared(), "");
     service.machine.drop_in(
         &service.unit,
-        "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n",
+        &format!("[Service]\n{WATCHDOG}RestartSec=100ms\n"),
     );
     service.ctl("start");
     fs::write(service.path("f"), b"bytes").unwrap();
@@ -211,7 +214,7 @@ fn a_daemon_is_replaced_while_the_kernel_holds_a_notification_back() {
     fs::write(&config, text).unwrap();
     service.machine.drop_in(
         &service.unit,
-        "[Service]\nWatchdogSec=2s\nEnvironment=_MEDIAFS_NOTIFY_IN_CONTAINER=1\n",
+        &format!("[Service]\n{WATCHDOG}Environment=_MEDIAFS_NOTIFY_IN_CONTAINER=1\n"),
     );
     service.ctl("start");
     fs::create_dir(service.path("d")).unwrap();
@@ -261,11 +264,11 @@ fn an_outage_of_s3_does_not_get_the_daemon_killed() {
     let server = Server::private();
     let service = Service::on(
         &server,
-        "durability = \"disk\"\ndrain-timeout = \"1s\"\nrequest-timeout = \"2s\"\n",
+        "durability = \"disk\"\ndrain-timeout = \"1s\"\nrequest-timeout = \"5s\"\n",
     );
     service
         .machine
-        .drop_in(&service.unit, "[Service]\nWatchdogSec=1s\n");
+        .drop_in(&service.unit, &format!("[Service]\n{WATCHDOG}"));
     service.ctl("start");
     let pid = service.property("MainPID");
     let mut file = fs::File::create(service.path("f")).unwrap();
@@ -274,7 +277,8 @@ fn an_outage_of_s3_does_not_get_the_daemon_killed() {
     crate::support::sys::close(file).unwrap();
     service.wait_for_status("1 upload waits for S3");
     let fed = || service.property("WatchdogTimestampMonotonic");
-    for _ in 0..5 {
+    // It eats twice in the time after which it would be killed.
+    for _ in 0..3 {
         let before = fed();
         wait_until(SOON, "the watchdog's next meal", || fed() != before);
     }
@@ -366,7 +370,7 @@ fn a_service_logs_to_the_journal_with_fields_that_it_is_searched_by() {
     service.ctl("start");
     assert!(fs::read(service.path("denied")).is_err());
     let search = format!(
-        "journalctl --no-pager -o json -u {} MEDIAFS_S3_CODE=AccessDenied",
+        "journalctl --quiet --no-pager -o json -u {} MEDIAFS_S3_CODE=AccessDenied",
         service.unit
     );
     let mut found = String::new();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::support::proxy::{Fault, PROBE, Proxy, Rule};
 use crate::support::{Mount, SupervisedMount, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+/// The daemon asks again after pauses that double: half of the time that it has tried.
+const WITHIN: Duration = Duration::from_secs(120);
 
 /// Refuses the objects by which a daemon finds out what it can do.
 fn tells_nothing(proxy: &Proxy) {

@@ -13,7 +13,7 @@ use crate::support::data::{KIB, MIB, assert_same_bytes};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{Mount, MountBuilder, SupervisedMount, pattern, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 const APPENDS: usize = 300;
 const APPEND_BYTES: usize = 64 * KIB;
 
@@ -21,7 +21,7 @@ fn behind_a_proxy() -> (MountBuilder, Proxy) {
     let (plan, proxy) = Mount::behind_a_proxy();
     let plan = plan
         .set("--ttl", "1h")
-        .args(["--durability", "disk", "--request-timeout", "100s"]);
+        .args(["--durability", "disk", "--request-timeout", "300s"]);
     (plan, proxy)
 }
 

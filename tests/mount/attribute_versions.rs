@@ -15,7 +15,7 @@ use crate::support::sys::{DirStream, drop_names};
 use crate::support::{Mount, MountBuilder, Server};
 
 /// Tries to have two changes within one second.
-const TRIES: usize = 30;
+const TRIES: usize = 100;
 
 fn stored(plan: MountBuilder) -> Mount {
     plan.args(["--attributes", "stored", "--negative-ttl", "0"])

@@ -265,6 +265,8 @@ fn what_is_set_of_a_directory_right_after_it_costs_one_question() {
     let changes: [fn(&Path); 2] = [|path| setxattr(path, 1), |path| chmod(path, 0o700)];
     let (plan, proxy) = Mount::behind_a_proxy();
     let plan = plan.args(["--attributes", "stored"]).set("--ttl", "1h");
+    // One that is given up is asked again.
+    let plan = plan.args(["--request-timeout", "300s"]);
     let mount = SupervisedMount::start(plan);
     let dirs = ["d0", "d1"].map(|name| mount.path(name));
     for dir in &dirs {

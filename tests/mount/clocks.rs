@@ -22,7 +22,8 @@ fn in_each_mode(test: impl Fn(&Mount, &Proxy, &str) + Sync) {
             scope.spawn(move || {
                 let (plan, proxy) = Mount::behind_a_proxy();
                 proxy.set_clock(ahead);
-                let mount = plan.durability(durability).set("--ttl", "1h").start();
+                let plan = plan.durability(durability).set("--ttl", "1h");
+                let mount = plan.args(["--request-timeout", "300s"]).start();
                 test(&mount, &proxy, &format!("{durability}, {ahead} s"));
             });
         }
@@ -72,14 +73,15 @@ fn an_upload_that_lands_after_its_file_was_removed_goes_whatever_the_clocks_say(
     in_each_mode(|mount, proxy, mode| {
         let rule = Rule::on("PutObject", Fault::Pass).key("f");
         let upload = proxy.hold(Side::BeforeServer, rule);
-        thread::scope(|scope| {
+        let looks = thread::scope(|scope| {
             let written = scope.spawn(|| fs::write(mount.path("f"), "new"));
             upload.wait_for(1);
             fs::remove_file(mount.path("f")).unwrap();
+            let looks = proxy.hold_looks("f");
             written.join().unwrap().unwrap();
+            looks
         });
-        upload.open();
-        proxy.wait_until_idle();
+        proxy.land("PutObject", &upload, &looks);
         mount.wait_for_keys(mode, <[String]>::is_empty);
     });
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::support::control::mediafs;
+use crate::support::control::{listening, mediafs, wait_for_health};
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder};
 
@@ -194,7 +194,8 @@ fn every_command_that_fails_ends_with_1_and_says_why() {
 fn commands_that_succeed_end_with_0_and_print_json_where_it_is_asked_for() {
     let mount = Mount::fresh();
     let root = mount.root.to_str().unwrap();
-    let socket = crate::support::control::listening(&mount);
+    let socket = listening(&mount);
+    wait_for_health(&mount, "alive");
     for (words, has_json) in [
         (&["status", root][..], true),
         (&["flush", root], true),
@@ -215,6 +216,20 @@ fn commands_that_succeed_end_with_0_and_print_json_where_it_is_asked_for() {
         );
         let json: Result<serde_json::Value, _> = serde_json::from_slice(&output.stdout);
         assert!(json.is_ok(), "{words:?}: {}", said(&output));
+    }
+}
+
+#[test]
+fn a_configuration_is_checked_for_programs_too() {
+    let plan = Mount::builder();
+    let root = plan.root.to_str().unwrap().to_owned();
+    for (mountpoint, code) in [(root.clone(), 0), (root + "/no", 1)] {
+        let words = ["check", "b", &mountpoint, "--json"].map(str::to_owned);
+        let output = ask(&plan, "config", &words);
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["wrong"].as_array().unwrap().len(), code as usize);
+        assert_eq!(json["notes"], serde_json::json!([]));
     }
 }
 

@@ -6,31 +6,45 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::control::{curl, done, failed, listening, mediafs, run, status};
 use crate::support::mount::is_mounted;
 use crate::support::processes::daemons_of;
 use crate::support::programs::{run_within, said};
-use crate::support::proxy::{Fault, Proxy, Rule, Side};
-use crate::support::{Mount, SupervisedMount, wait_until};
+use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
+use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
+/// A request that is held is not given up in the time of a test.
+const PATIENT: &str = "300s";
+const WAITS: &str = "waits until S3 has what was written";
+
 /// With `--durability=disk`, behind a proxy.
-fn on_disk() -> (Mount, Proxy) {
+fn on_disk(request_timeout: &str) -> (Mount, Proxy) {
     let (plan, proxy) = Mount::behind_a_proxy();
-    let plan = plan.durability("disk").args(["--request-timeout", "2s"]);
-    let mount = plan.start();
+    let mount = on_disk_plan(plan, request_timeout).start();
     get_known(&mount);
     (mount, proxy)
 }
 
-/// Files can be made in the mount's directory from now on, whatever S3 does.
+fn on_disk_plan(plan: MountBuilder, request_timeout: &str) -> MountBuilder {
+    let plan = plan.durability("disk").set("--ttl", "1h");
+    plan.args(["--request-timeout", request_timeout])
+        .args(["--log", "info,mediafs=debug"])
+}
+
+/// Files can be made in its directory from now on, whatever S3 does.
 fn get_known(mount: &Mount) {
     fs::write(mount.path("first"), b"x").unwrap();
     mount.wait_until_uploaded("first", b"x");
     assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 1);
+}
+
+fn held_put(proxy: &Proxy, key: &str) -> Gate {
+    let rule = Rule::on("PutObject", Fault::Pass).key(key);
+    proxy.hold(Side::BeforeServer, rule)
 }
 
 fn path(mount: &Mount, name: &str) -> String {
@@ -39,11 +53,8 @@ fn path(mount: &Mount, name: &str) -> String {
 
 #[test]
 fn a_flush_returns_when_another_client_can_get_the_file() {
-    let (mount, proxy) = on_disk();
-    let gate = proxy.hold(
-        Side::BeforeServer,
-        Rule::on("PutObject", Fault::Pass).key("d/held"),
-    );
+    let (mount, proxy) = on_disk(PATIENT);
+    let gate = held_put(&proxy, "d/held");
     fs::create_dir(mount.path("d")).unwrap();
     fs::write(mount.path("d/held"), b"bytes").unwrap();
     fs::write(mount.path("other"), b"more").unwrap();
@@ -73,7 +84,7 @@ fn a_flush_returns_when_another_client_can_get_the_file() {
 
 #[test]
 fn a_flush_waits_for_who_writes_and_sends_no_half_file() {
-    let (mount, _proxy) = on_disk();
+    let (mount, _proxy) = on_disk(PATIENT);
     let mut file = fs::File::create(mount.path("f")).unwrap();
     file.write_all(b"half").unwrap();
     let told = failed(&mount, &["flush", &path(&mount, "f"), "--timeout", "300ms"]);
@@ -90,7 +101,7 @@ fn a_flush_waits_for_who_writes_and_sends_no_half_file() {
 
 #[test]
 fn a_flush_with_s3_down_says_so_in_time_and_one_after_it_does_not_wait_for_a_pause() {
-    let (mount, proxy) = on_disk();
+    let (mount, proxy) = on_disk("6s");
     proxy.all_down();
     fs::write(mount.path("f"), b"bytes").unwrap();
     wait_until(WITHIN, "an outage", || {
@@ -98,7 +109,8 @@ fn a_flush_with_s3_down_says_so_in_time_and_one_after_it_does_not_wait_for_a_pau
     });
     let began = Instant::now();
     let told = failed(&mount, &["flush", "--timeout", "1s"]);
-    assert!(began.elapsed() < Duration::from_secs(10));
+    // It would be half a minute without.
+    assert!(began.elapsed() < Duration::from_secs(25));
     assert!(told.contains("S3 unreachable since"), "{told}");
     assert!(told.contains("spool"), "where the bytes are: {told}");
     proxy.heal();
@@ -108,11 +120,8 @@ fn a_flush_with_s3_down_says_so_in_time_and_one_after_it_does_not_wait_for_a_pau
 
 #[test]
 fn a_flush_tells_of_an_upload_that_failed_for_good() {
-    let (mount, proxy) = on_disk();
-    let gate = proxy.hold(
-        Side::BeforeServer,
-        Rule::on("PutObject", Fault::Pass).key("f"),
-    );
+    let (mount, proxy) = on_disk(PATIENT);
+    let gate = held_put(&proxy, "f");
     let mut file = fs::File::create_new(mount.path("f")).unwrap();
     file.write_all(b"ours").unwrap();
     drop(file);
@@ -120,6 +129,8 @@ fn a_flush_tells_of_an_upload_that_failed_for_good() {
     mount.put_object("f", b"theirs");
     std::thread::scope(|scope| {
         let flushing = scope.spawn(|| failed(&mount, &["flush", &path(&mount, "f")]));
+        // What failed before it came would be none of its failures.
+        wait_until(WITHIN, "a flush that waits", || mount.log().contains(WAITS));
         gate.open();
         let told = flushing.join().unwrap();
         assert!(told.contains("mediafs spool list"), "{told}");
@@ -173,18 +184,15 @@ fn a_refresh_shows_at_once_what_another_client_did() {
 #[test]
 fn an_unmount_brings_everything_to_s3_first() {
     let (plan, proxy) = Mount::behind_a_proxy();
-    let plan = plan.durability("disk").args(["--request-timeout", "2s"]);
-    let mount = SupervisedMount::start(plan);
-    let gate = proxy.hold(
-        Side::BeforeServer,
-        Rule::on("PutObject", Fault::Pass).key("f"),
-    );
+    let mount = SupervisedMount::start(on_disk_plan(plan, PATIENT));
+    let gate = held_put(&proxy, "f");
     fs::write(mount.path("f"), b"bytes").unwrap();
     gate.wait_for(1);
     let root = mount.root.to_str().unwrap();
     std::thread::scope(|scope| {
         let unmounting = scope.spawn(|| done(&mount, &["unmount", root]));
-        wait_until(WITHIN, "a look", || is_mounted(&mount.root));
+        wait_until(WITHIN, "a wait", || mount.log().contains(WAITS));
+        assert!(is_mounted(&mount.root));
         gate.open();
         let told = unmounting.join().unwrap();
         assert!(told.contains("S3 has everything"), "{told}");
@@ -199,9 +207,7 @@ fn an_unmount_brings_everything_to_s3_first() {
 #[test]
 fn an_unmount_with_s3_down_lists_what_is_unsent_and_leaves_it_only_when_told_to() {
     let (plan, proxy) = Mount::behind_a_proxy();
-    let plan = plan
-        .durability("disk")
-        .args(["--request-timeout", "2s", "--drain-timeout", "1s"]);
+    let plan = on_disk_plan(plan, "10s").args(["--drain-timeout", "1s"]);
     let mut mount = plan.start();
     get_known(&mount);
     proxy.all_down();
@@ -299,7 +305,17 @@ fn a_configuration_is_shown_and_checked_without_a_mount() {
     assert!(!text.contains("doNotShowThis"), "{text}");
     let json = config(&["show", "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert!(json.as_array().unwrap().len() > 40);
+    let settings = json.as_array().unwrap();
+    assert!(settings.len() > 40);
+    let of_file = json!({"file": {"path": file, "line": 4}});
+    for (name, value, origin) in [
+        ("ttl", json!("5s"), of_file),
+        ("log", json!("warn"), json!({"variable": "MEDIAFS_LOG"})),
+        ("profile", Value::Null, json!("default")),
+    ] {
+        let expected = json!({"name": name, "value": value, "origin": origin});
+        assert!(settings.contains(&expected), "{expected}: {json:#}");
+    }
     assert!(!json.to_string().contains("doNotShowThis"));
     let checked = config(&["check"]);
     assert_eq!(checked.status.code(), Some(1), "{}", said(&checked));

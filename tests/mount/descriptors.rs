@@ -28,7 +28,7 @@ fn silent_for_puts(limit: u64) -> (MountBuilder, Proxy) {
     proxy.rule(Rule::on("PutObject", Fault::Answer(503, "SlowDown")).always());
     let plan = plan
         .set("--ttl", "1h")
-        .args(["--durability", "disk", "--request-timeout", "2s"])
+        .args(["--durability", "disk", "--request-timeout", "10s"])
         .args(["--negative-ttl", "1h"])
         .open_files(limit);
     (plan, proxy)

@@ -13,7 +13,7 @@ use crate::support::disk::{DiskKind, SmallDisk};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{Mount, MountBuilder, SupervisedMount, pattern, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 /// Of several blocks, of one, and of none.
 const FILES: [(&str, usize); 4] = [
     ("film", 3 * MIB + 777),
@@ -75,6 +75,15 @@ fn wait_until_on(mount: &Mount) {
     wait_for_disk(mount, "a cache in use", |disk| disk["off"].is_null());
 }
 
+/// Every byte of the files is on the disk, which an end of the mount waits for a moment only.
+#[track_caller]
+fn wait_until_stored(mount: &Mount) {
+    let bytes: usize = FILES.iter().map(|(_, len)| len).sum();
+    wait_for_disk(mount, "all of it on the disk", |disk| {
+        disk["used_bytes"].as_u64() >= Some(bytes as u64)
+    });
+}
+
 fn block_files(dir: &Path) -> Vec<PathBuf> {
     let folders = |dir: &Path| {
         fs::read_dir(dir)
@@ -96,6 +105,7 @@ fn after_a_restart_files_are_read_without_requests_and_a_new_version_is_seen() {
     put(&mount, 1);
     mount.wait_for("empty", "the files", Path::exists);
     check(&mount, 1);
+    wait_until_stored(&mount);
     mount.remount();
     wait_until_on(&mount);
     let asked = proxy.seen("GetObject");
@@ -201,7 +211,10 @@ fn a_disk_that_is_full_read_only_or_gone_is_told_once_and_read_past() {
     small.fill();
     check(&mount, 1);
     wait_for_disk(&mount, "a full disk", |disk| !disk["full"].is_null());
+    // Each comes with a change of the state, and not before it shows.
     let warnings = || mount.log().matches("disk cache").count();
+    let told = |count: usize| wait_until(WITHIN, "word of it", || warnings() >= count);
+    told(1);
     assert_eq!(warnings(), 1, "{}", mount.log());
     small.free();
     put(&mount, 2);
@@ -211,7 +224,8 @@ fn a_disk_that_is_full_read_only_or_gone_is_told_once_and_read_past() {
     wait_for_disk(&mount, "a disk with room", |disk| {
         disk["full"].is_null() && disk["blocks"].as_u64() > Some(0)
     });
-    let told = warnings();
+    told(2);
+    let before = warnings();
 
     // Not even root may write to a tmpfs that is read-only.
     let remount = |how: &str| {
@@ -226,7 +240,8 @@ fn a_disk_that_is_full_read_only_or_gone_is_told_once_and_read_past() {
         fs::read(path).is_ok_and(|read| read == body("film", FILES[0].1, 3))
     });
     wait_for_disk(&mount, "a cache that is off", |disk| !disk["off"].is_null());
-    assert_eq!(warnings(), told + 1, "{}", mount.log());
+    told(before + 1);
+    assert_eq!(warnings(), before + 1, "{}", mount.log());
     remount("rw");
     fs::remove_dir_all(small.path("cache")).unwrap();
     put(&mount, 4);
@@ -298,6 +313,7 @@ fn two_mounts_with_one_folder_have_each_its_own_part_of_it_or_none() {
         mount.wait_for("empty", "the files", Path::exists);
         check(mount, version);
     }
+    wait_until_stored(&first);
     first.unmount();
     wait_until_on(&same);
     assert!(disk(&same)["blocks"].as_u64() > Some(5), "{}", disk(&same));

@@ -24,8 +24,21 @@ const WITHIN: Duration = Duration::from_secs(120);
 fn report(command: &mut Command) -> (Vec<Value>, i32) {
     let output = run_within(WITHIN, command.arg("--json"));
     let findings = serde_json::from_slice(&output.stdout);
-    let findings = findings.unwrap_or_else(|_| panic!("{}", said(&output)));
+    let findings: Vec<Value> = findings.unwrap_or_else(|_| panic!("{}", said(&output)));
+    for finding in &findings {
+        let check = finding["check"].as_str().unwrap();
+        assert!(documented().any(|it| it == check), "no help on {check:?}");
+    }
     (findings, output.status.code().unwrap())
+}
+
+/// The checks that `mediafs help doctor` has in its first table.
+fn documented() -> impl Iterator<Item = &'static str> {
+    let help = include_str!("../../src/cli/help/doctor.md");
+    let (_, table) = help.split_once("## What is checked").unwrap();
+    let (table, _) = table.split_once("\n\nWith").unwrap();
+    let rows = table.lines().filter_map(|line| line.split('|').nth(1));
+    rows.flat_map(|names| names.split(',').map(str::trim))
 }
 
 /// The line of a check.
@@ -128,7 +141,8 @@ fn a_bucket_alone_can_be_asked_about() {
 
 #[test]
 fn what_keeps_the_bucket_from_answering_is_told() {
-    let plan = || Mount::builder().args(["--request-timeout", "1s"]);
+    let plan = Mount::builder;
+    let hasty = || plan().args(["--request-timeout", "1s"]);
     let wrong = Credentials {
         access_key: "k".into(),
         secret_key: "wrong".into(),
@@ -146,9 +160,9 @@ fn what_keeps_the_bucket_from_answering_is_told() {
         &["there is no bucket"],
     );
     let [port] = free_ports();
-    let nowhere = plan().set("--endpoint-url", format!("http://127.0.0.1:{port}"));
+    let nowhere = hasty().set("--endpoint-url", format!("http://127.0.0.1:{port}"));
     told(&nowhere, "endpoint", "fail", &["cannot be reached"]);
-    let nameless = plan().set("--endpoint-url", "http://s3.invalid");
+    let nameless = hasty().set("--endpoint-url", "http://s3.invalid");
     told(&nameless, "endpoint", "fail", &["DNS"]);
     let none = plan().without_credentials();
     told(&none, "credentials", "fail", &["--profile"]);
@@ -330,7 +344,7 @@ fn a_certificate_for_another_name_and_a_bucket_in_another_region_are_told_apart(
     let front = TlsFront::before(Server::shared());
     let way = ForwardProxy::new();
     let plan = Mount::builder()
-        .args(["--request-timeout", "2s", "--proxy"])
+        .arg("--proxy")
         .arg(format!("http://{}", way.address))
         .arg("--ca-bundle")
         .arg(front.ca())

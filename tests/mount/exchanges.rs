@@ -16,6 +16,10 @@ const WITHIN: Duration = Duration::from_secs(120);
 type Put = fn(&Client, &str, &str, &[u8]);
 
 const THEIRS: &str = "theirs";
+/// A request that is held is not given up.
+const PATIENT: &str = "300s";
+/// One that is never answered is, and what a busy server answers is not.
+const HASTY: &str = "15s";
 const MODES: [[&str; 4]; 3] = [
     ["--durability", "s3", "--attributes", "fixed"],
     ["--durability", "s3", "--attributes", "stored"],
@@ -30,14 +34,15 @@ struct Exchange {
 
 impl Exchange {
     fn new(mode: &[&str]) -> Self {
-        Self::of(mode, Client::put)
+        Self::of(mode, PATIENT, Client::put)
     }
 
-    fn of(mode: &[&str], put: impl Fn(&Client, &str, &str, &[u8])) -> Self {
+    fn of(mode: &[&str], request_timeout: &str, put: impl Fn(&Client, &str, &str, &[u8])) -> Self {
         let (plan, proxy) = Mount::behind_a_proxy();
         for (key, body) in [("f", "of f"), ("g", "of g")] {
             put(&plan.client, &plan.bucket, key, body.as_bytes());
         }
+        let plan = plan.args(["--request-timeout", request_timeout]);
         let mount = plan.args(mode.to_vec()).start();
         Self { mount, proxy }
     }
@@ -89,7 +94,10 @@ impl Exchange {
             assert!(has, "{what}: {body} is lost: {left:?}");
         }
         let log = mount.log();
-        assert!(log.contains("one of them may have this name now"), "{what}");
+        assert!(
+            log.contains("one of them may have this name now"),
+            "{what}: {log}"
+        );
     }
 }
 
@@ -116,7 +124,7 @@ const ASIDE: &str = ".mediafs-exchange-*";
 
 /// Where S3 deletes at once, for the delete of each step, of objects that were put in one
 /// and of others that were uploaded in parts.
-fn for_each_delete(args: &[&str], test: impl Fn(Exchange, &str, &str) + Sync) {
+fn for_each_delete(request_timeout: &str, test: impl Fn(Exchange, &str, &str) + Sync) {
     let puts: [(&str, Put); 2] = [("in one", Client::put), ("in parts", Client::put_in_a_part)];
     thread::scope(|scope| {
         for mode in &MODES[..2] {
@@ -125,7 +133,7 @@ fn for_each_delete(args: &[&str], test: impl Fn(Exchange, &str, &str) + Sync) {
                     let test = &test;
                     scope.spawn(move || {
                         let what = format!("{key} {how} {mode:?}");
-                        test(Exchange::of(&[mode, args].concat(), put), key, &what);
+                        test(Exchange::of(mode, request_timeout, put), key, &what);
                     });
                 }
             }
@@ -203,7 +211,7 @@ fn an_exchange_of_which_nothing_tells_whether_a_copy_is_made_keeps_both_files() 
     thread::scope(|scope| {
         for mode in &MODES {
             scope.spawn(move || {
-                let exchange = Exchange::new(&[&mode[..], &["--request-timeout", "5s"]].concat());
+                let exchange = Exchange::of(mode, HASTY, Client::put);
                 for (op, fault) in [
                     ("CopyObject", Fault::LoseAnswer),
                     ("HeadObject", Fault::Reset),
@@ -219,7 +227,7 @@ fn an_exchange_of_which_nothing_tells_whether_a_copy_is_made_keeps_both_files() 
 
 #[test]
 fn an_exchange_of_which_one_answer_to_a_delete_is_lost_is_done() {
-    for_each_delete(&[], |exchange, key, what| {
+    for_each_delete(PATIENT, |exchange, key, what| {
         let lost = Rule::on("DeleteObject", Fault::LoseAnswer);
         exchange.proxy.rule(lost.key(key));
         exchange.rename().unwrap();
@@ -244,7 +252,7 @@ fn what_another_client_puts_amid_an_exchange_that_fails_stays() {
 
 #[test]
 fn an_exchange_of_which_a_delete_is_refused_is_taken_back() {
-    for_each_delete(&[], |exchange, key, what| {
+    for_each_delete(PATIENT, |exchange, key, what| {
         let refused = Rule::on("DeleteObject", Fault::Answer(403, "AccessDenied"));
         exchange.proxy.rule(refused.key(key));
         let failed = exchange.rename().unwrap_err();
@@ -255,7 +263,7 @@ fn an_exchange_of_which_a_delete_is_refused_is_taken_back() {
 
 #[test]
 fn an_exchange_of_which_the_answer_to_a_delete_is_lost_keeps_both_files() {
-    for_each_delete(&["--request-timeout", "5s"], |exchange, key, what| {
+    for_each_delete(HASTY, |exchange, key, what| {
         let lost = Rule::on("DeleteObject", Fault::LoseAnswer);
         exchange.proxy.rule(lost.key(key).always());
         exchange.rename().unwrap_err();

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use crate::subtree_locks::{begin_rename, outcome};
@@ -157,19 +158,25 @@ fn a_rename_whose_deletes_are_refused_keeps_every_copy() {
 /// A delete without an answer that is carried out once the rename has failed.
 #[test]
 fn a_delete_that_lands_after_another_was_refused_loses_nothing() {
-    for durability in DURABILITIES {
-        let (plan, proxy) = without_bulk_deletes(durability);
-        let mount = plan.args(["--request-timeout", "2s"]).start();
-        put_files(&mount);
-        protect(&proxy, "p/d/f3");
-        let unanswered = Rule::on("DeleteObject", Fault::HangUp).key("p/d/f1");
-        let late = proxy.hold(Side::BeforeServer, unanswered.always());
-        let moved = fs::rename(mount.path("p/d"), mount.path("e"));
-        assert_eq!(sys::errno(moved), libc::EACCES, "{durability}");
-        check_under_both(&mount, durability, &["f1", "f3"]);
-        late.open();
-        check_under_both(&mount, durability, &["f3"]);
-    }
+    thread::scope(|scope| {
+        for durability in DURABILITIES {
+            scope.spawn(move || lands_after_a_refusal(durability));
+        }
+    });
+}
+
+fn lands_after_a_refusal(durability: &str) {
+    let (plan, proxy) = without_bulk_deletes(durability);
+    let mount = plan.args(["--request-timeout", "9s"]).start();
+    put_files(&mount);
+    protect(&proxy, "p/d/f3");
+    let unanswered = Rule::on("DeleteObject", Fault::HangUp).key("p/d/f1");
+    let late = proxy.hold(Side::BeforeServer, unanswered.always());
+    let moved = fs::rename(mount.path("p/d"), mount.path("e"));
+    assert_eq!(sys::errno(moved), libc::EACCES, "{durability}");
+    check_under_both(&mount, durability, &["f1", "f3"]);
+    late.open();
+    check_under_both(&mount, durability, &["f3"]);
 }
 
 /// Where its name cannot be told any more, its bytes are in `lost+found`.

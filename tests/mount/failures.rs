@@ -48,7 +48,7 @@ fn a_refused_big_upload_fails_a_write_or_the_close() {
 #[test]
 fn with_the_server_gone_close_and_fsync_fail_in_time_and_the_bytes_are_kept() {
     let server = Server::private();
-    let mount = Mount::on(&server).args(["--request-timeout", "2s"]).start();
+    let mount = Mount::on(&server).args(["--request-timeout", "6s"]).start();
     let (mut syncing, mut closing) = (Worker::at(&mount.root), Worker::at(&mount.root));
     syncing.write_new("synced", "kept by fsync");
     closing.write_new("closed", "kept by close");
@@ -70,7 +70,7 @@ fn with_the_server_gone_close_and_fsync_fail_in_time_and_the_bytes_are_kept() {
 #[test]
 fn a_server_that_never_answers_ends_in_an_error_and_all_is_well_when_it_does() {
     let server = Server::private();
-    let plan = Mount::on(&server).args(["--request-timeout", "5s"]);
+    let plan = Mount::on(&server).args(["--request-timeout", "9s"]);
     plan.client.put(&plan.bucket, "unread", &pattern(MIB, 1));
     let mount = plan.start();
     let unread = mount.path("unread");
@@ -119,7 +119,7 @@ fn an_application_that_waits_for_s3_can_be_killed() {
         place.contains("fuse") || place.contains("request_wait") || place.contains("folio")
     });
     reader.kill().unwrap();
-    wait_until(Duration::from_secs(10), "the reader's end", || {
+    wait_until(ANSWERED_WITHIN, "the reader's end", || {
         reader.try_wait().unwrap().is_some()
     });
     server.thaw();

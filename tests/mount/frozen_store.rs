@@ -12,19 +12,21 @@ use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, wait_un
 const WITHIN: Duration = Duration::from_secs(60);
 /// Longer than a store that answers takes to carry out what it has.
 const LATE: Duration = Duration::from_secs(6);
+/// Requests that get no answer in a silence, each attempt in seconds.
+const LOOKS: usize = 6;
 
 fn plan(durability: &str) -> (MountBuilder, Proxy) {
     let (plan, proxy) = Mount::behind_a_proxy();
     let plan = plan
         .durability(durability)
-        .args(["--request-timeout", "3s"])
+        .args(["--request-timeout", "9s"])
         .set("--ttl", "1h");
     (plan, proxy)
 }
 
 /// An upload that the store has, and nothing else yet.
 fn upload_held(mount: &Mount, proxy: &Proxy) -> (Gate, thread::JoinHandle<()>) {
-    let upload = Rule::on("PutObject", Fault::Pass).key("f");
+    let upload = Rule::on("PutObject", Fault::Pass).key("f").always();
     let upload = proxy.hold(Side::BeforeServer, upload);
     let path = mount.path("f");
     let writer = thread::spawn(move || fs::write(path, "the bytes").unwrap());
@@ -48,8 +50,9 @@ fn go_on(proxy: &Proxy, stopped: &Gate, upload: &Gate) {
 /// Looks for the object went unanswered, one after the other, for longer than a store
 /// that answers takes to carry out what it has.
 fn wait_for_silence(stopped: &Gate) {
-    let before = stopped.held();
-    stopped.wait_for(before + 40);
+    let began = Instant::now();
+    stopped.wait_for(stopped.held() + LOOKS);
+    wait_until(WITHIN, "a long silence", || began.elapsed() > 3 * LATE);
 }
 
 /// What cancels an upload of `f`, and the keys that there are in the end.

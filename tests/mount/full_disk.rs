@@ -128,6 +128,10 @@ fn an_upload_under_way_when_the_disk_fills_up_outlives_a_kill() {
             let body = &body;
             let written = scope.spawn(move || fs::write(path, body));
             gate.wait_for(1);
+            // A part is sent as soon as it is whole.
+            wait_until(WITHIN, "the last byte", || {
+                fs::metadata(mount.path("f")).unwrap().len() == body.len() as u64
+            });
             if durability == "disk" {
                 wait_until(WITHIN, "its close", || written.is_finished());
             }

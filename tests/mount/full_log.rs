@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::proxy::{Fault, Proxy, Rule};
@@ -13,9 +15,9 @@ use crate::support::{
     DiskKind, Mount, MountBuilder, SmallDisk, SupervisedMount, Worker, sys, wait_until,
 };
 
-const WITHIN: Duration = Duration::from_secs(30);
-/// Far below any deadline of a request.
-const AT_ONCE: Duration = Duration::from_secs(5);
+const WITHIN: Duration = Duration::from_secs(60);
+/// Who waits for a log that takes nothing waits for ever.
+const AT_ONCE: Duration = Duration::from_secs(30);
 const DISK_BYTES: u64 = 4 << 20;
 /// Lines of which none is counted in place of being written.
 const DETAILED: [&str; 2] = ["--log", "mediafs=debug"];
@@ -61,9 +63,11 @@ fn logs_again(mount: &Mount) {
         assert_eq!(sys::errno(read), libc::EIO);
         mount.log().contains(MISSING)
     });
-    let log = mount.log();
-    let after = log.split(MISSING).last().unwrap();
-    wait_until(WITHIN, "the next line", || after.contains('\n'));
+    let mut log = String::new();
+    wait_until(WITHIN, "the end of its line", || {
+        log = mount.log();
+        log.ends_with('\n')
+    });
     for line in log.lines() {
         assert!(
             line.starts_with("20"),
@@ -131,12 +135,17 @@ fn file(pipe: io::PipeWriter) -> File {
     File::from(OwnedFd::from(pipe))
 }
 
-fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut text = String::new();
-        pipe.read_to_string(&mut text).unwrap();
-        text
-    })
+/// What a thread has read of a pipe so far; it reads until the end.
+fn read_all(mut pipe: impl Read + Send + 'static) -> (Arc<Mutex<Vec<u8>>>, JoinHandle<()>) {
+    let text = Arc::<Mutex<Vec<u8>>>::default();
+    let read = text.clone();
+    let reading = std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(len @ 1..) = pipe.read(&mut bytes) {
+            read.lock().extend_from_slice(&bytes[..len]);
+        }
+    });
+    (text, reading)
 }
 
 /// A mount that has told more than its pipe and the daemon hold.
@@ -154,15 +163,17 @@ fn behind_a_pipe_that_nobody_reads() -> (Mount, Proxy, io::PipeReader) {
 #[test]
 fn a_pipe_that_is_not_read_makes_nobody_wait_and_tells_what_it_misses_once_it_is() {
     let (mount, _proxy, read) = behind_a_pipe_that_nobody_reads();
-    let text = read_all(read);
-    wait_until(WITHIN, "the lines that wait", || {
+    let (text, reading) = read_all(read);
+    let text = || String::from_utf8_lossy(&text.lock()).into_owned();
+    // The end waits for no line for long.
+    wait_until(WITHIN, "the lines that wait, and what is missing", || {
         goes_on(&mount);
-        true
+        text().contains(MISSING)
     });
+    drop(mount.log());
     ends_well(mount);
-    let text = text.join().unwrap();
-    assert!(text.contains(MISSING), "{} bytes", text.len());
-    assert!(text.contains("stopped"), "the last line is there");
+    reading.join().unwrap();
+    assert!(text().contains("stopped"), "the last line is there");
 }
 
 #[test]
@@ -171,27 +182,36 @@ fn a_pipe_that_is_never_read_does_not_keep_the_daemon_from_its_end() {
     ends_well(mount);
 }
 
-fn lengths(log: &Path) -> Vec<(String, u64)> {
+/// Of the log's files, once all is written that was logged.
+fn lengths(mount: &Mount) -> Vec<(String, u64)> {
+    drop(mount.log());
+    let log = mount.log_path();
     let name = log.file_name().unwrap().to_str().unwrap();
     let entries = fs::read_dir(log.parent().unwrap()).unwrap();
     let entries = entries.map(|entry| entry.unwrap());
     let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry));
-    let mut found: Vec<_> = named
-        .filter(|(found, _)| found.starts_with(name))
-        .map(|(found, entry)| (found, entry.metadata().unwrap().len()))
+    let found = named.filter(|(found, _)| found.starts_with(name));
+    // One may be moved aside meanwhile.
+    let mut found: Vec<_> = found
+        .filter_map(|(found, entry)| Some((found, entry.metadata().ok()?.len())))
         .collect();
     found.sort();
     found
 }
 
-/// Files behind the descriptors of a process that have no name any more.
-fn nameless(pid: Pid) -> Vec<String> {
+/// Names of the files behind the descriptors of a process.
+fn open_files(pid: Pid) -> Vec<String> {
     let folder = format!("/proc/{}/fd", pid.as_raw_nonzero());
     let links = fs::read_dir(folder).unwrap().flatten();
     let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
     let targets = targets.map(|target| target.to_string_lossy().into_owned());
-    targets
-        .filter(|target| target.contains("/log") && target.ends_with("(deleted)"))
+    targets.collect()
+}
+
+/// Those of the log that have no name any more.
+fn nameless(pid: Pid) -> Vec<String> {
+    let open = open_files(pid).into_iter();
+    open.filter(|target| target.contains("/log") && target.ends_with("(deleted)"))
         .collect()
 }
 
@@ -204,12 +224,12 @@ fn the_log_is_moved_aside_by_size_for_all_processes_of_a_mount() {
     let mount = SupervisedMount::start(plan);
     wait_until(WITHIN, "three files", || {
         goes_on(&mount);
-        lengths(mount.log_path()).len() == 3
+        lengths(&mount).len() == 3
     });
     for _ in 0..20 {
         goes_on(&mount);
     }
-    let files = lengths(mount.log_path());
+    let files = lengths(&mount);
     assert_eq!(files.len(), 3, "{files:?}");
     assert!(files.iter().all(|(_, len)| *len <= LIMIT), "{files:?}");
     assert_eq!(nameless(mount.daemon()), Vec::<String>::new());
@@ -229,12 +249,12 @@ fn a_log_in_the_foreground_is_moved_aside_by_size_too() {
     let log = plan.scratch().join("other.log");
     let plan = plan.args(["--log", "mediafs=debug", "--log-file-size", "16KiB"]);
     let plan = plan.args(["--log-file-count", "2"]).arg("--log-file");
-    let mount = plan.arg(&log).log_at(log.clone()).start();
+    let mount = plan.arg(&log).log_at(log).start();
     wait_until(WITHIN, "two files", || {
         goes_on(&mount);
-        lengths(&log).len() == 2
+        lengths(&mount).len() == 2
     });
-    let files = lengths(&log);
+    let files = lengths(&mount);
     assert!(files.iter().all(|(_, len)| *len <= 16 << 10), "{files:?}");
     ends_well(mount);
 }
@@ -251,7 +271,10 @@ fn a_log_that_was_moved_away_is_opened_again_at_hangup_by_whoever_gets_the_signa
     for pid in [supervisor, daemon] {
         kill_process(pid, Signal::HUP).unwrap();
     }
-    wait_until(WITHIN, "the new file", || log.exists());
+    wait_until(WITHIN, "the new file", || {
+        let is_old = |open: &String| aside.to_str() == Some(open);
+        log.exists() && !open_files(daemon).iter().any(is_old)
+    });
     goes_on(&mount);
     wait_until(WITHIN, "its lines", || mount.log().contains("failed"));
     let moved = fs::read_to_string(&aside).unwrap();

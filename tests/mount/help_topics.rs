@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::programs::{run_within, said};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The topics that have a text.
 fn topics() -> Vec<String> {

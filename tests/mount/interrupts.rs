@@ -11,9 +11,9 @@ use crate::support::programs::{python, succeeds};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{Mount, MountBuilder, SupervisedMount, Worker, pattern, wait_until};
 
-/// A program that is killed is gone within.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
-const DONE_WITHIN: Duration = Duration::from_secs(20);
+/// A program that is killed is gone long before S3 has been waited for long enough.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+const DONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Nothing that these tests do ends because S3 was waited for long enough.
 fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
@@ -70,7 +70,7 @@ fn a_program_that_is_killed_with_files_open_is_gone_and_they_are_uploaded() {
         worker.write_new(&format!("f{number}"), "as far as it came");
     }
     let gate = hold(&proxy, "PutObject", "f*");
-    worker.end_by(Signal::KILL, 2 * GONE_WITHIN);
+    worker.end_by(Signal::KILL, GONE_WITHIN);
     gate.wait_for(1);
     gate.open();
     for number in 0..FILES {
@@ -231,11 +231,10 @@ fn after_a_takeover_a_kill_still_ends_a_program_whose_call_was_sent_again() {
         // In another directory: the kernel locks the one that a name changes in.
         mount.put_object("d/there", b"bytes");
         let mut maker = Worker::at(&mount.root);
+        let mut closer = Worker::at(&mount.path("d"));
         let gate = hold(&proxy, "PutObject", "made/");
-        fs::metadata(mount.path("d")).unwrap();
         maker.begin("os.mkdir('made')");
         gate.wait_for(1);
-        let mut closer = Worker::at(&mount.path("d"));
         closer.write_new("f", "all of it");
         let puts = hold(&proxy, "PutObject", "d/f");
         if durability == "s3" {
@@ -327,7 +326,7 @@ while time.monotonic() < end:
     asked = time.monotonic()
     os.waitpid(children.pop(slot), 0)
     took = time.monotonic() - asked
-    assert took < 3, took
+    assert took < 30, took
 for pid in children.values():
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

@@ -9,12 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::data::MIB;
+use crate::support::late::{LANDS_WITHIN, in_rounds, lands_in_time};
+use crate::support::programs::happens_within;
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, wait_until};
 
 mod opposites;
 
-const WITHIN: Duration = Duration::from_secs(40);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// How a daemon ends, and who comes after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,17 +51,22 @@ impl Running {
         }
     }
 
-    /// Ends the daemon; another one serves when this returns.
-    fn succeed(&mut self, end: End) {
+    /// Ends the daemon; another one serves when this returns. Tells when it began at the
+    /// earliest.
+    fn succeed(&mut self, end: End) -> Instant {
+        let mut ended = Instant::now();
         match self {
             Self::Supervised(mount) => mount.kill_daemon(),
             Self::Foreground(mount) => {
-                if end == End::KillAndMount {
-                    mount.kill9();
+                match end {
+                    End::UmountAndMount => mount.unmount(),
+                    End::Takeover | End::KillAndMount => mount.kill9(),
                 }
+                ended = Instant::now();
                 mount.remount();
             }
         }
+        ended
     }
 }
 
@@ -109,7 +116,7 @@ struct Cancelled {
     moved_to: Option<&'static str>,
 }
 
-const CANCELLED: [Cancelled; 5] = [
+static CANCELLED: [Cancelled; 5] = [
     Cancelled {
         dir: "rm",
         old: None,
@@ -190,24 +197,39 @@ impl Cancelled {
 }
 
 fn cancelled_uploads_stay_away(durability: &str, attributes: &str, end: End) {
+    in_rounds("cancelled uploads", || {
+        cancelled_uploads_land_late(durability, attributes, end)
+    });
+}
+
+/// Whether they landed early enough to be looked for.
+fn cancelled_uploads_land_late(durability: &str, attributes: &str, end: End) -> bool {
     let (plan, proxy) = plan(durability, attributes);
     let mut mount = Running::start(plan, end);
     CANCELLED.iter().for_each(|case| case.prepare(&mount));
-    let uploads = CANCELLED.iter();
-    let gates: Vec<Gate> = uploads
-        .map(|case| case.upload_and_cancel(&mount, &proxy))
-        .collect();
+    // What is cancelled first is watched for from now on, and again by the successor.
+    let began = Instant::now();
+    let gates: Vec<Gate> = thread::scope(|scope| {
+        let upload = |case: &'static Cancelled| {
+            let (mount, proxy) = (&*mount, &proxy);
+            scope.spawn(move || case.upload_and_cancel(mount, proxy))
+        };
+        let uploads: Vec<_> = CANCELLED.iter().map(upload).collect();
+        uploads.into_iter().map(|it| it.join().unwrap()).collect()
+    });
     let looks = |proxy: &Proxy| {
         let ops = ["HeadObject", "DeleteObject", "DeleteObjects"];
         ops.iter().map(|op| proxy.seen(op)).sum::<usize>()
     };
-    mount.succeed(end);
+    let succeeded = mount.succeed(end);
+    let was_watched = succeeded - began < LANDS_WITHIN;
     let before = looks(&proxy);
     // It has looked for each, and found nothing.
-    wait_until(WITHIN, "a look for late objects", || {
-        looks(&proxy) >= before + CANCELLED.len() || before >= 100
-    });
-    gates.iter().for_each(Gate::open);
+    let has_looked = || looks(&proxy) >= before + CANCELLED.len();
+    let has_looked = happens_within(LANDS_WITHIN, has_looked);
+    if !has_looked || !lands_in_time(&gates, succeeded) || !was_watched {
+        return false;
+    }
     let mut want: Vec<String> = Vec::new();
     for case in &CANCELLED {
         want.extend(
@@ -226,6 +248,7 @@ fn cancelled_uploads_stay_away(durability: &str, attributes: &str, end: End) {
         }
     });
     assert!(mount.lost_and_found().is_empty());
+    true
 }
 
 #[test]
@@ -329,7 +352,7 @@ fn scratch_objects_of_the_probe_that_land_late_are_deleted() {
         let (plan, proxy) = plan("s3", "fixed");
         let late = Rule::on("PutObject", Fault::Pass).key(".mediafs-probe-*");
         let gate = proxy.hold(Side::BeforeServer, late.of_store());
-        let mut mount = plan.args(["--request-timeout", "1s"]).start();
+        let mut mount = plan.args(["--request-timeout", "3s"]).start();
         // Each of the four was given up.
         gate.wait_for(4);
         if is_killed {

@@ -3,13 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::data::MIB;
+use crate::support::late::{in_rounds, lands_in_time};
+use crate::support::programs::happens_within;
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, MountBuilder, SupervisedMount, pattern, wait_until};
+use crate::support::{Mount, MountBuilder, SupervisedMount, WAITS_FOR_LATE, pattern, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// How a mount is run.
 #[derive(Debug, Clone, Copy)]
@@ -310,6 +312,11 @@ fn what_a_killed_daemon_sent_does_not_undo_what_the_next_mount_does() {
 /// would let a late change pass its condition.
 #[test]
 fn a_change_that_brings_a_version_back_waits_for_late_requests_of_that_version() {
+    in_rounds("a version that comes back", a_version_comes_back);
+}
+
+/// Whether the late requests landed early enough to be waited for.
+fn a_version_comes_back() -> bool {
     let (plan, proxy) = plan(mode("s3", "stored"));
     let mount = plan.start();
     let path = |name: &str| mount.path(name);
@@ -321,22 +328,32 @@ fn a_change_that_brings_a_version_back_waits_for_late_requests_of_that_version()
         late("PutObject", "gone"),
         late("CopyObject", "mode"),
     ];
-    fs::remove_file(path("lock")).unwrap();
-    put(path("gone"), b"bytes");
-    chmod(&path("mode"), 0o600);
-    gates.iter().for_each(|gate| gate.wait_for(1));
+    let began = Instant::now();
     thread::scope(|scope| {
+        scope.spawn(|| fs::remove_file(path("lock")).unwrap());
+        scope.spawn(|| put(path("gone"), b"bytes"));
+        scope.spawn(|| chmod(&path("mode"), 0o600));
+    });
+    gates.iter().for_each(|gate| gate.wait_for(1));
+    let in_time = thread::scope(|scope| {
         scope.spawn(|| put(path("lock"), b""));
         scope.spawn(|| fs::remove_file(path("gone")).unwrap());
         scope.spawn(|| chmod(&path("mode"), 0o644));
-        thread::sleep(Duration::from_secs(1));
-        proxy.open_gates();
+        // Each of the three.
+        happens_within(Duration::from_secs(1), || {
+            mount.log().matches(WAITS_FOR_LATE).count() == 3
+        });
+        lands_in_time(&gates, began)
     });
+    if !in_time {
+        return false;
+    }
     proxy.wait_until_idle();
     assert_eq!(mount.object("lock").unwrap(), b"");
     assert_eq!(mount.object("gone"), None);
     let head = mount.client().head(mount.bucket(), "mode").unwrap();
     assert_eq!(head.metadata["mode"], 0o100_644.to_string());
+    true
 }
 
 fn chmod(path: &Path, mode: u32) {

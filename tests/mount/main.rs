@@ -68,6 +68,7 @@ mod object_headers;
 mod odd_files;
 mod opens_in_the_middle;
 mod other_clients;
+mod other_users;
 mod outage;
 mod overlay;
 mod panics;

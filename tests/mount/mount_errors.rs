@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::net::{self, AddressFamily, SocketType};
+
 use crate::support::mount::is_mounted;
 use crate::support::programs::{run_within, said, without_fuse};
-use crate::support::servers::{STRANGER, free_ports};
+use crate::support::servers::STRANGER;
 use crate::support::{Mount, MountBuilder, Server};
 
 const REFUSED_WITHIN: Duration = Duration::from_secs(90);
@@ -89,8 +91,11 @@ fn no_credentials() {
 
 #[test]
 fn an_endpoint_that_nobody_listens_on() {
-    let [port] = free_ports();
-    let endpoint = format!("http://127.0.0.1:{port}");
+    // Nobody else gets the port of a socket that is bound.
+    let bound = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    net::bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = SocketAddr::try_from(net::getsockname(&bound).unwrap()).unwrap();
+    let endpoint = format!("http://{address}");
     let plan = Mount::builder()
         .set("--endpoint-url", &endpoint)
         .args(["--request-timeout", "3s"]);

@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::subtree_locks::{
     WITHIN, at_once, begin, begin_rename, behind_a_proxy, hold, is_under_way, make_dirs, outcome,
 };
-use crate::support::proxy::{Fault, Gate, Proxy, Rule};
+use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{DURABILITIES, Mount, SupervisedMount, Worker, sys, wait_until};
 
 /// Closes what was written below a directory in the middle of its rename.
@@ -92,7 +92,7 @@ fn what_was_closed_below_a_directory_that_moved_is_under_its_new_name_after_a_ki
 #[test]
 fn a_rename_that_a_kill_cut_delays_its_two_directories_alone_until_s3_is_back() {
     let (plan, proxy) = behind_a_proxy("disk");
-    let mount = SupervisedMount::start(plan.args(["--request-timeout", "2s"]));
+    let mount = SupervisedMount::start(plan.args(["--request-timeout", "4s"]));
     make_dirs(&mount, &["p", "d"]);
     for name in ["p/b/left", "p/b/edited"] {
         mount.put_object(name, b"old bytes");
@@ -125,7 +125,8 @@ fn a_rename_that_a_kill_cut_delays_its_two_directories_alone_until_s3_is_back() 
     worker.run("os.close(edited)").unwrap();
     proxy.heal();
     copies.open();
-    wait_until(WITHIN, "the new name", || {
+    // It pauses for longer and longer while S3 does not answer.
+    wait_until(2 * WITHIN, "the new name", || {
         fs::read(&new).is_ok_and(|bytes| bytes == b"old bytes")
     });
     check_as_written_beside(&mount, &["d/f"]);
@@ -293,11 +294,12 @@ fn a_rename_of_a_directory_that_fails_leaves_copies_of_others() {
     let mount = plan.set("--ttl", "0s").start();
     put_files(&mount);
     let theirs = hold(&proxy, "CopyObject", "e/f1");
-    let refused = Fault::Answer(403, "AccessDenied");
-    proxy.rule(Rule::on("CopyObject", refused).key("e/f3").always());
+    let refused = Rule::on("CopyObject", Fault::Answer(403, "AccessDenied"));
+    let refused = proxy.hold(Side::BeforeServer, refused.key("e/f3").always());
     let moving = begin_rename(&mount, "d", "e");
     theirs.wait_for(1);
     mount.put_object("e/f1", b"1");
+    refused.open();
     theirs.open();
     assert_eq!(sys::errno(outcome(&moving)), libc::EACCES);
     mount.wait_for_keys("the originals and the other's copy", |keys| {

@@ -81,7 +81,7 @@ fn an_unknown_issuer_is_told_at_once_with_what_to_set() {
         let (text, took) = refusal(&plan);
         has_all(&text, &["--ca-bundle", "AWS_CA_BUNDLE", "not trusted"]);
         assert!(!text.contains("DNS"), "{text}");
-        assert!(took < Duration::from_secs(30), "{took:?}: {text}");
+        assert!(took < Duration::from_secs(60), "{took:?}: {text}");
     }
 }
 
@@ -174,7 +174,7 @@ fn credentials_come_through_the_proxy_too() {
     let proxy = ForwardProxy::new();
     let plan = plan()
         .without_credentials()
-        .args(["--request-timeout", "2s"]);
+        .args(["--request-timeout", "6s"]);
     let token = plan.scratch().join("token");
     fs::write(&token, "token").unwrap();
     let plan = plan
@@ -198,7 +198,7 @@ fn single_sign_on_goes_through_the_proxy_too() {
     let proxy = ForwardProxy::new();
     let plan = plan()
         .without_credentials()
-        .args(["--request-timeout", "2s", "--profile", "own"]);
+        .args(["--request-timeout", "6s", "--profile", "own"]);
     let home = plan.scratch().to_owned();
     fs::create_dir_all(home.join(CACHED).parent().unwrap()).unwrap();
     fs::write(home.join(CACHED), TOKEN).unwrap();
@@ -255,7 +255,7 @@ fn endpoints_of_aws_are_asked_for_by_their_names() {
             .without_flag("--force-path-style")
             .bucket(bucket)
             .set("--region", "us-west-2")
-            .args(["--request-timeout", "1s", "--proxy"])
+            .args(["--request-timeout", "3s", "--proxy"])
             .arg(format!("http://{}", proxy.address))
             .args(options);
         refusal(&plan);
@@ -306,7 +306,7 @@ fn a_bucket_in_another_region_is_followed_once_and_the_log_names_the_region() {
             assert_eq!(told(&mount), 1, "{fault:?}");
             // Credentials that are read anew go there too.
             mount.signal(rustix::process::Signal::HUP);
-            wait_until(Duration::from_secs(20), "a reload", || {
+            wait_until(Duration::from_secs(60), "a reload", || {
                 mount.log().contains("credentials reloaded")
             });
             fs::write(mount.path("later"), b"bytes").unwrap();

@@ -9,15 +9,24 @@ use crate::support::blocked::{anything_stuck, block};
 use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
+/// Soon enough for a test; a machine that stands still for as long costs a daemon.
+const WATCHED: [&str; 2] = ["--watchdog", "4s"];
 
 fn plan(plan: MountBuilder) -> MountBuilder {
     plan.set("--ttl", "500ms")
-        .args(["--watchdog", "4s"])
         .env("_MEDIAFS_NOTIFY_IN_CONTAINER", "1")
 }
 
-fn notifier(mount: &SupervisedMount) -> Option<Pid> {
-    mount.processes("notifier").first().copied()
+/// Waits for one that is not this.
+#[track_caller]
+fn notifier_but(mount: &SupervisedMount, not: Option<Pid>) -> Pid {
+    let mut found = None;
+    wait_until(WITHIN, "a notifier", || {
+        let mut all = mount.processes("notifier").into_iter();
+        found = all.find(|pid| Some(*pid) != not);
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 /// What another client does to a file is seen, and so is what is written here.
@@ -35,13 +44,13 @@ fn all_goes_on(mount: &SupervisedMount, round: &str) {
 fn a_notifier_that_is_killed_is_started_again_and_the_mount_goes_on() {
     let mount = SupervisedMount::start(plan(Mount::builder()));
     let daemon = mount.daemon();
+    let mut killed = None;
     for round in ["first", "second"] {
-        let killed = notifier(&mount).unwrap();
-        kill_process(killed, Signal::KILL).unwrap();
+        let notifier = notifier_but(&mount, killed);
+        kill_process(notifier, Signal::KILL).unwrap();
         all_goes_on(&mount, round);
-        wait_until(WITHIN, "another notifier", || {
-            notifier(&mount).is_some_and(|pid| pid != killed)
-        });
+        notifier_but(&mount, Some(notifier));
+        killed = Some(notifier);
         all_goes_on(&mount, round);
         assert_eq!(mount.daemon(), daemon);
     }
@@ -53,9 +62,9 @@ fn a_notifier_that_is_killed_is_started_again_and_the_mount_goes_on() {
 #[test]
 fn one_that_is_killed_while_it_waits_for_a_directory_keeps_nobody_waiting() {
     let (behind, proxy) = Mount::behind_a_proxy();
-    let mount = SupervisedMount::start(plan(behind));
+    let mount = SupervisedMount::start(plan(behind).args(WATCHED));
     let (mut calls, gate) = block(&mount, &proxy);
-    kill_process(notifier(&mount).unwrap(), Signal::KILL).unwrap();
+    kill_process(notifier_but(&mount, None), Signal::KILL).unwrap();
     all_goes_on(&mount, "the notifier cannot end");
     mount.kill_daemon();
     gate.open();
@@ -69,8 +78,8 @@ fn one_that_is_killed_while_it_waits_for_a_directory_keeps_nobody_waiting() {
 
 #[test]
 fn one_that_is_stopped_is_replaced_with_its_daemon() {
-    let mount = SupervisedMount::start(plan(Mount::builder()));
-    let (daemon, stopped) = (mount.daemon(), notifier(&mount).unwrap());
+    let mount = SupervisedMount::start(plan(Mount::builder()).args(WATCHED));
+    let (daemon, stopped) = (mount.daemon(), notifier_but(&mount, None));
     kill_process(stopped, Signal::STOP).unwrap();
     mount.wait_for_successor(daemon);
     all_goes_on(&mount, "by the successor");

@@ -11,7 +11,7 @@ use crate::support::data::MIB;
 use crate::support::programs::run_shell;
 use crate::support::{Mount, MountBuilder, Server, pattern, wait_until};
 
-const WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
+const WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 const EXPIRES_AT: i64 = 4_102_444_800;
 
 /// Puts an object with everything that S3 keeps beside the bytes.

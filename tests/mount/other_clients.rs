@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{Mount, SupervisedMount, sys, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 const THEIRS: &[u8] = b"theirs";
 
 fn mount(options: &[&str]) -> (Mount, Proxy) {

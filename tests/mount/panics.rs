@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::{Mount, sys, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 fn panics_once_at(point: &str, durability: &str) -> Mount {
     panics_at(point, "1*panic(planned)", durability)

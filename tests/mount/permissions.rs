@@ -161,7 +161,7 @@ fn a_mount_of_a_user_without_rights_ends_by_sigterm() {
         tries=0
         while mountpoint -q $root; do
             tries=$((tries+1))
-            [ $tries -lt 200 ]
+            [ $tries -lt 500 ]
             sleep 0.1
         done"#;
     let (plan, output) = mounted_as_user(&[], then);

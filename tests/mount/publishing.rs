@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::proxy::Proxy;
 use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, Worker, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 
 fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
     let (plan, proxy) = Mount::behind_a_proxy();

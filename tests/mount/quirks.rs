@@ -25,5 +25,6 @@ fn said_once(mount: &Mount, what: &str) {
 /// A mount in front of a store that has no rules yet, with short deadlines.
 fn plan() -> (crate::support::MountBuilder, Proxy) {
     let (plan, proxy) = Mount::behind_a_proxy();
-    (plan.args(["--request-timeout", "5s"]), proxy)
+    let plan = plan.args(["--request-timeout", "10s"]);
+    (plan.args(["--drain-timeout", "5min"]), proxy)
 }

@@ -38,7 +38,7 @@ fn a_refused_upload_is_told_with_code_message_request_id_operation_and_key() {
     ];
     for durability in DURABILITIES {
         let (plan, proxy) = Mount::behind_a_proxy();
-        let plan = plan.args(["--request-timeout", "2s", "--drain-timeout", "1s"]);
+        let plan = plan.args(["--request-timeout", "10s", "--drain-timeout", "1s"]);
         let mount = plan.durability(durability).start();
         for (at, (status, code)) in refusals.into_iter().enumerate() {
             let name = format!("refused-{at}");

@@ -81,6 +81,7 @@ fn a_second_walk_within_the_ttl_asks_s3_nothing() {
         mount.wait_for("t/long/f1199", "the files", |path| path.exists());
         let wanted = 60 + 1200 + 7;
         assert_eq!(walk(&mount.path("t")), wanted);
+        proxy.wait_until_idle();
         let asked = proxy.seen_in_all();
         assert_eq!(walk(&mount.path("t")), wanted);
         assert_eq!(proxy.seen_in_all(), asked, "{mode}");
@@ -128,11 +129,13 @@ fn a_small_read_that_s3_does_not_answer_is_asked_for_once_more_before_its_timeou
         file.read_exact_at(&mut got, at as u64).unwrap();
         assert_same_bytes(&got, &body[at..at + 4096], "a page");
     };
-    (0..300).for_each(read);
+    // Hardly one of these can be late, so that a second request is allowed then.
+    (0..258).for_each(read);
+    proxy.wait_until_idle();
     let before = proxy.seen("GetObject");
     proxy.fail("GetObject", Fault::Stall, 1);
     let began = Instant::now();
-    read(300);
+    read(258);
     assert!(began.elapsed() < timeout / 6, "{:?}", began.elapsed());
     assert_eq!(proxy.seen("GetObject"), before + 2);
 }
@@ -206,7 +209,9 @@ fn a_long_directory_is_listed_by_the_page_and_renamed_by_a_head_and_a_copy_for_e
     // The encryption of an object, which a copy does not keep, is in no listing. The
     // others are of the names that were looked up.
     let heads = proxy.seen("HeadObject");
-    assert!(heads <= FILES + 4, "{heads} requests");
+    // Where an answer is late, two in a hundred are sent a second time.
+    let twice = FILES / 50 + 4;
+    assert!(heads <= FILES + 4 + twice, "{heads} requests");
 }
 
 #[test]

@@ -19,10 +19,15 @@ const SESSION_TOKEN: &str = "doNotLogThisSessionTokenFwoGZXIvYXdzEBYaDKC";
 
 fn with_secrets(server: &Server) -> MountBuilder {
     Mount::on(server)
-        .args(["--log", "trace", "--request-timeout", "3s"])
+        .args(["--log", "trace"])
         .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         .env("AWS_SESSION_TOKEN", SESSION_TOKEN)
+}
+
+/// Where nothing is answered in any time.
+fn that_gives_up_soon(server: &Server) -> MountBuilder {
+    with_secrets(server).args(["--request-timeout", "3s"])
 }
 
 #[track_caller]
@@ -164,15 +169,15 @@ fn secrets_of_authentiks_settings_are_not_logged_either() {
 #[test]
 fn a_refused_mount_tells_no_secret() {
     // Seen by the server: a signature that is wrong.
-    refusal_holds_none(&with_secrets(Server::seaweedfs()).env("AWS_ACCESS_KEY_ID", "k"));
+    refusal_holds_none(&that_gives_up_soon(Server::seaweedfs()).env("AWS_ACCESS_KEY_ID", "k"));
     // Nobody listens; and it is no S3 that does.
     let [port] = free_ports();
     let nowhere = format!("http://127.0.0.1:{port}");
-    refusal_holds_none(&with_secrets(Server::seaweedfs()).set("--endpoint-url", nowhere));
+    refusal_holds_none(&that_gives_up_soon(Server::seaweedfs()).set("--endpoint-url", nowhere));
     let tls = Server::seaweedfs().endpoint.replace("http:", "https:");
-    refusal_holds_none(&with_secrets(Server::seaweedfs()).set("--endpoint-url", tls));
+    refusal_holds_none(&that_gives_up_soon(Server::seaweedfs()).set("--endpoint-url", tls));
     // A secret where none belongs is refused, and not repeated.
-    let plan = with_secrets(Server::seaweedfs());
+    let plan = that_gives_up_soon(Server::seaweedfs());
     let url = format!("http://user:{SECRET_KEY}@127.0.0.1:{port}");
     let output = run_within(
         ENDED_WITHIN,
@@ -201,7 +206,7 @@ fn a_mount_whose_server_fails_it_tells_no_secret() {
         Answer::Bytes(Vec::new()),
     ] {
         let server = Hostile::new(move |_| failure.clone());
-        let plan = with_secrets(Server::moto()).set("--endpoint-url", &server.endpoint);
+        let plan = that_gives_up_soon(Server::moto()).set("--endpoint-url", &server.endpoint);
         let mut mount = plan.start();
         assert!(fs::write(mount.path("f"), b"x").is_err());
         let mut entries = fs::read_dir(&mount.root).into_iter().flatten();

@@ -11,7 +11,7 @@ use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::sys::drop_names;
 use crate::support::{Mount, MountBuilder, pattern, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 const LATENCY: Duration = Duration::from_millis(25);
 
 fn mount(plan: impl Fn(MountBuilder) -> MountBuilder) -> (Mount, Proxy) {

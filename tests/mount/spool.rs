@@ -98,7 +98,7 @@ fn a_lost_edit_is_written_again_into_the_file_that_is_there_now() {
 fn what_waits_and_what_is_open_is_shown_and_left_to_the_daemon() {
     let server = Server::private();
     let mount = Mount::on(&server)
-        .args(["--durability", "disk", "--request-timeout", "1s"])
+        .args(["--durability", "disk", "--request-timeout", "6s"])
         .args(["--negative-ttl", "1h"])
         .set("--ttl", "1h")
         .start();
@@ -132,7 +132,7 @@ fn a_discarded_file_is_gone_and_nothing_else() {
     for name in ["a", "b"] {
         lose_a_race(&mount, name, name.as_bytes(), b"theirs");
     }
-    wait_until(Duration::from_secs(20), "two kept files", || {
+    wait_until(Duration::from_secs(60), "two kept files", || {
         listed(&spool(&mount)).len() == 2
     });
     let id = listed(&spool(&mount)).remove(0).2;

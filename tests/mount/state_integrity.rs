@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
+use crate::support::processes::stop;
 use crate::support::{Mount, SupervisedMount, Worker, python, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 /// Of a frame: length, kind, number and a checksum. Source: src/journal/frame.rs.
 const HEAD_BYTES: usize = 17;
 const CHECK_BYTES: usize = 4;
@@ -23,8 +24,11 @@ const WROTE: u8 = 12;
 /// Kills the daemon, and has its successor find what `change` makes of the spool.
 fn change_between(mount: &SupervisedMount, change: impl FnOnce()) {
     let (supervisor, old) = (mount.supervisor(), mount.daemon());
-    kill_process(supervisor, Signal::STOP).unwrap();
+    stop(supervisor);
     kill_process(old, Signal::KILL).unwrap();
+    wait_until(WITHIN, "the death of the daemon", || {
+        !mount.processes("mount").contains(&old)
+    });
     change();
     kill_process(supervisor, Signal::CONT).unwrap();
     mount.wait_for_successor(old);

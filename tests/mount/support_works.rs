@@ -6,25 +6,31 @@ use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::servers::{READER, STRANGER};
 use crate::support::{Client, Server, pattern, sha256, wait_until};
 
+/// A server may serve several runs.
+fn own_bucket(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
 #[test]
 fn the_client_sees_in_each_server_what_it_put() {
     for server in [Server::shared(), Server::moto()] {
         let client = Client::new(server);
-        client.create_bucket("round-trip");
+        let bucket = &own_bucket("round-trip");
+        client.create_bucket(bucket);
         let body = pattern(70_000, 1);
         let headers = (Some("image/png"), [("mode", "33188")]);
-        client.put_with("round-trip", "a/ü b.png", &body, headers.0, &headers.1);
-        let got = client.get("round-trip", "a/ü b.png").unwrap();
+        client.put_with(bucket, "a/ü b.png", &body, headers.0, &headers.1);
+        let got = client.get(bucket, "a/ü b.png").unwrap();
         assert_eq!(sha256(&got), sha256(&body));
-        let head = client.head("round-trip", "a/ü b.png").unwrap();
+        let head = client.head(bucket, "a/ü b.png").unwrap();
         assert_eq!(head.size_bytes, 70_000);
         assert_eq!(head.content_type.as_deref(), Some("image/png"));
         assert_eq!(head.metadata["mode"], "33188");
-        let listed = client.list("round-trip", "a/");
+        let listed = client.list(bucket, "a/");
         assert_eq!(listed, [("a/ü b.png".to_owned(), 70_000)]);
-        client.delete("round-trip", "a/ü b.png");
-        assert_eq!(client.get("round-trip", "a/ü b.png"), None);
-        assert!(client.head("round-trip", "a/ü b.png").is_none());
+        client.delete(bucket, "a/ü b.png");
+        assert_eq!(client.get(bucket, "a/ü b.png"), None);
+        assert!(client.head(bucket, "a/ü b.png").is_none());
     }
 }
 
@@ -32,14 +38,15 @@ fn the_client_sees_in_each_server_what_it_put() {
 fn the_reader_may_not_write_and_the_stranger_may_not_read() {
     let server = Server::seaweedfs();
     let owner = Client::new(server);
-    owner.create_bucket("guarded");
-    owner.put("guarded", "a", b"1");
+    let bucket = &own_bucket("guarded");
+    owner.create_bucket(bucket);
+    owner.put(bucket, "a", b"1");
     let reader = Client::with(server, &READER);
-    assert_eq!(reader.get("guarded", "a").unwrap(), b"1");
-    assert!(!reader.try_put("guarded", "a", b"2"));
+    assert_eq!(reader.get(bucket, "a").unwrap(), b"1");
+    assert!(!reader.try_put(bucket, "a", b"2"));
     let stranger = Client::with(server, &STRANGER);
-    assert!(!stranger.try_put("guarded", "a", b"2"));
-    assert!(stranger.try_get("guarded", "a").is_err());
+    assert!(!stranger.try_put(bucket, "a", b"2"));
+    assert!(stranger.try_get(bucket, "a").is_err());
 }
 
 #[test]
@@ -68,21 +75,17 @@ fn waiting_in_vain_panics_with_its_reason() {
 fn a_request_at_a_gate_is_applied_later_though_its_client_has_hung_up() {
     let server = Server::shared();
     let client = Client::new(server);
-    client.create_bucket("held");
+    let bucket = own_bucket("held");
+    client.create_bucket(&bucket);
     let proxy = Proxy::before(server);
     let gate = proxy.hold(
         Side::BeforeServer,
         Rule::on("PutObject", Fault::Pass).key("d/*"),
     );
     let hasty = Client::at(&proxy.endpoint, server);
-    let limit = Duration::from_millis(500);
-    assert!(
-        !hasty.put_within(limit, "held", "d/a", b"late"),
-        "no answer"
-    );
-    gate.wait_for(1);
-    assert_eq!(client.get("held", "d/a"), None);
+    hasty.put_until(|| gate.held() > 0, &bucket, "d/a", b"late");
+    assert_eq!(client.get(&bucket, "d/a"), None);
     gate.open();
     proxy.wait_until_idle();
-    assert_eq!(client.get("held", "d/a").unwrap(), b"late");
+    assert_eq!(client.get(&bucket, "d/a").unwrap(), b"late");
 }

@@ -15,12 +15,12 @@ use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::supervised_mount::SupervisedMount;
 use crate::support::{Mount, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Writes a file whose upload waits at the gate.
 #[track_caller]
 fn write_held(mount: &Mount, proxy: &Proxy) -> Gate {
-    let rule = Rule::on("PutObject", Fault::Pass).key("f");
+    let rule = Rule::on("PutObject", Fault::Pass).key("f").always();
     let gate = proxy.hold(Side::BeforeServer, rule);
     std::fs::write(mount.path("f"), b"bytes").unwrap();
     gate.wait_for(1);
@@ -64,6 +64,7 @@ fn it_waits_for_no_longer_than_its_drain_timeout() {
     let gate = write_held(&mount, &proxy);
     run_shell("umount \"$1\"", &[&mount.root]);
     // The one before leaves the upload to it.
+    proxy.heal();
     let output = mount.run_again();
     assert!(output.status.success(), "{}", said(&output));
     mount.wait_for_keys("the upload", |keys| keys == ["f"]);
@@ -84,11 +85,9 @@ fn a_spool_of_a_mount_that_serves_is_refused_at_once() {
         "{}",
         said(&output)
     );
-    assert!(
-        began.elapsed() < Duration::from_secs(9),
-        "{:?}",
-        began.elapsed()
-    );
+    // For one that drains it would wait a minute.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(40), "{took:?}");
     mount.unmount();
 }
 

@@ -53,7 +53,10 @@ fn what_one_closed_the_other_sees_within_the_ttl_and_keeps_to_itself_before() {
         assert_eq!(early, b"old", "asked again before the ttl was over");
     }
     b.wait_for("f", "the new bytes", |path| {
-        let seen = fs::read(path).unwrap();
+        // ESTALE, where the kernel has let go of a page of the old one.
+        let Ok(seen) = fs::read(path) else {
+            return false;
+        };
         assert!(seen == b"old" || seen == b"new!", "{seen:?}");
         seen == b"new!"
     });
@@ -94,12 +97,12 @@ fn an_exclusive_create_that_two_race_for_has_one_winner_at_close() {
         // RELEASE comes after close(2) has returned.
         let own = loser.root.to_str().unwrap().as_bytes();
         losses.push(own.to_vec());
-        wait_until(Duration::from_secs(20), "the bytes in lost+found", || {
+        wait_until(Duration::from_secs(60), "the bytes in lost+found", || {
             let kept = loser.lost_and_found();
             let count = |of: &[Vec<u8>]| of.iter().filter(|bytes| *bytes == own).count();
             count(&kept) == count(&losses)
         });
-        wait_until(Duration::from_secs(20), "the winner's file", || {
+        wait_until(Duration::from_secs(60), "the winner's file", || {
             fs::read(loser.path(&name)).is_ok_and(|seen| seen == bytes)
         });
     }
@@ -144,7 +147,7 @@ fn a_lost_update_is_estale_at_close_and_its_bytes_are_kept() {
     assert_eq!(a.object("f").unwrap(), b"the AAAst version");
     // The version that it was to be a change of is gone: what was written is kept.
     // RELEASE comes after close(2) has returned.
-    wait_until(Duration::from_secs(20), "bytes and sidecar", || {
+    wait_until(Duration::from_secs(60), "bytes and sidecar", || {
         !b.lost_and_found().is_empty() && !b.sidecars().is_empty()
     });
     // As long as the file was, with holes where nothing was written.
@@ -252,7 +255,7 @@ fn notifications_under_load_neither_deadlock_nor_lose_a_change() {
     });
     for number in 0..FILES {
         let name = number.to_string();
-        wait_until(Duration::from_secs(10), "the last version", || {
+        wait_until(Duration::from_secs(60), "the last version", || {
             fs::read(b.path(&name)).ok() == a.object(&name)
         });
     }

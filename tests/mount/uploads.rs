@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::support::proxy::Proxy;
 use crate::support::{Mount, MountBuilder, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(90);
 /// More than any number of attempts.
 const ALWAYS: usize = 1_000_000;
 

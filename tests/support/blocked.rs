@@ -14,21 +14,41 @@ use super::proxy::Proxy;
 use super::rule::{Fault, Gate, Rule, Side};
 use super::worker::Worker;
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
-/// Threads of a process that are in an uninterruptible wait. Source: proc_pid_stat(5).
+/// Threads of a process that tell the kernel something, and wait in a way that no signal
+/// ends. One may wait so for a disk too. Source: proc_pid_stat(5), proc_pid_syscall(5).
 fn stuck_threads(pid: Pid) -> usize {
-    let folder = format!("/proc/{}/task", pid.as_raw_nonzero());
-    let tasks = fs::read_dir(folder).into_iter().flatten().flatten();
-    let states = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
-    let stuck = states.filter(|stat| stat.rsplit(')').next().unwrap().starts_with(" D"));
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let tasks = fs::read_dir(process.join("task")).into_iter().flatten();
+    let is_stuck = |task: &Path| {
+        let read = |name| fs::read_to_string(task.join(name)).ok();
+        let call = read("syscall")?;
+        let mut words = call.split(' ');
+        let number: i64 = words.next()?.parse().ok()?;
+        let file = i32::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+        let file = fs::read_link(process.join(format!("fd/{file}"))).ok()?;
+        let tells = [libc::SYS_write, libc::SYS_writev].contains(&number);
+        let waits = read("stat")?.rsplit(')').next()?.starts_with(" D");
+        Some(tells && waits && file.ends_with("dev/fuse"))
+    };
+    let stuck = tasks
+        .flatten()
+        .filter(|task| is_stuck(&task.path()) == Some(true));
     stuck.count()
 }
 
-/// Whether a thread of the mount's processes waits in the kernel in a way that no signal ends.
+/// Whether a notifier of the mount waits in the kernel in a way that no signal ends. A
+/// daemon that waits for its disk does so too.
 pub fn anything_stuck(mountpoint: &Path) -> bool {
-    let mut processes = daemons_of(mountpoint).into_iter();
-    processes.any(|pid| stuck_threads(pid) > 0)
+    let is_notifier = |pid: &Pid| {
+        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+        let line = line.unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(b"notifier")
+    };
+    let processes = daemons_of(mountpoint).into_iter();
+    let mut notifiers = processes.filter(is_notifier);
+    notifiers.any(|pid| stuck_threads(pid) > 0)
 }
 
 /// One process has `d/f` open, and another makes calls in the directory `d`.
@@ -108,7 +128,7 @@ pub fn block(mount: &Mount, proxy: &Proxy) -> (BlockedCalls, Gate) {
     fs::write(mount.path("d/f"), b"first").unwrap();
     let mut calls = BlockedCalls::of(&mount.root, &mount.root);
     calls.open_file();
-    let rule = Rule::on("PutObject", Fault::Pass).key("d/new*");
+    let rule = Rule::on("PutObject", Fault::Pass).key("d/new*").always();
     let gate = proxy.hold(Side::BeforeServer, rule);
     calls.lock_directory("os.mkdir('d/new')", &gate);
     mount.put_object("d/f", b"of another client");

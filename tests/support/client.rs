@@ -1,14 +1,21 @@
 //! An S3 client of the tests' own, to see the bucket as other programs see it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Region, ResponseChecksumValidation};
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Region, ResponseChecksumValidation, StalledStreamProtectionConfig,
+};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use tokio::runtime::Runtime;
 
 use super::servers::{Credentials, Server};
+
+const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Every call blocks; failures panic unless the name starts with `try_`.
 #[derive(Debug)]
@@ -51,6 +58,10 @@ impl Client {
             None,
             "tests",
         );
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECTED_WITHIN)
+            .operation_attempt_timeout(ANSWERED_WITHIN)
+            .build();
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(endpoint)
@@ -60,6 +71,9 @@ impl Client {
             // moto answers a multipart object with a checksum that is not the object's.
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .retry_config(RetryConfig::standard().with_max_attempts(3))
+            // A server may stand still for seconds on a busy machine.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .timeout_config(timeouts)
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build();
         Self {
@@ -84,8 +98,8 @@ impl Client {
 
     #[track_caller]
     pub fn create_bucket(&self, bucket: &str) {
-        let request = self.s3.create_bucket().bucket(bucket).send();
-        self.runtime.block_on(request).unwrap();
+        // A request that is sent again finds what the first one made.
+        assert!(self.try_create_bucket(bucket), "no bucket {bucket}");
     }
 
     pub fn try_put(&self, bucket: &str, key: &str, body: &[u8]) -> bool {
@@ -99,18 +113,22 @@ impl Client {
         self.runtime.block_on(request).is_ok()
     }
 
-    /// Puts an object and hangs up after a while; whether it was answered before.
-    pub fn put_within(
-        &self,
-        limit: std::time::Duration,
-        bucket: &str,
-        key: &str,
-        body: &[u8],
-    ) -> bool {
+    /// Puts an object and hangs up without an answer once `is_there` says so.
+    #[track_caller]
+    pub fn put_until(&self, is_there: impl Fn() -> bool, bucket: &str, key: &str, body: &[u8]) {
         let request = self.s3.put_object().bucket(bucket).key(key);
         let request = request.body(ByteStream::from(body.to_vec()));
-        let answer = async { tokio::time::timeout(limit, request.send()).await };
-        matches!(self.runtime.block_on(answer), Ok(Ok(_)))
+        let there = async {
+            while !is_there() {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                answer = request.send() => panic!("answered: {answer:?}"),
+                () = there => {}
+            }
+        });
     }
 
     /// Sends what the other methods do not know.

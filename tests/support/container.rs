@@ -107,6 +107,11 @@ impl Container {
                 .map(|pid| pid.parse().unwrap());
             pid.is_some()
         });
+        // It says that it is up before it is the program that a test knows it by.
+        let program = format!("/proc/{}/comm", pid.unwrap());
+        wait_until(SOON, "the container's program", || {
+            std::fs::read_to_string(&program).unwrap() == "cat\n"
+        });
         Self {
             child,
             pid: pid.unwrap(),

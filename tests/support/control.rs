@@ -59,6 +59,17 @@ pub fn failed(mount: &Mount, words: &[&str]) -> String {
     said(&output)
 }
 
+/// Waits until `mediafs healthcheck` says that a mount is so: one that does not answer a
+/// stat within a second is `stuck` to it, which happens on a busy machine.
+#[track_caller]
+pub fn wait_for_health(mount: &Mount, state: &str) {
+    wait_until(COMMAND_WITHIN, state, || {
+        let told = said(&run(mount, &["healthcheck", "--json"]));
+        let told: Result<Value, _> = serde_json::from_str(&told);
+        told.is_ok_and(|told| told[0]["state"] == state)
+    });
+}
+
 /// What `mediafs status --json` tells of a mount.
 #[track_caller]
 pub fn status(mount: &Mount) -> Value {

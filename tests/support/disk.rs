@@ -75,7 +75,7 @@ impl SmallDisk {
     /// Gives back what `fill` took.
     pub fn free(&self) {
         fs::remove_file(self.path(FILLER)).unwrap();
-        rustix::fs::sync();
+        self.sync();
     }
 
     /// Makes files until there is no inode for another one. For ext4.
@@ -90,7 +90,12 @@ impl SmallDisk {
     /// Gives back what `use_up_inodes` took.
     pub fn free_inodes(&self) {
         fs::remove_dir_all(self.path(FILES)).unwrap();
-        rustix::fs::sync();
+        self.sync();
+    }
+
+    /// This disk alone: others may take long, or hang in another test.
+    fn sync(&self) {
+        rustix::fs::syncfs(File::open(&self.folder).unwrap()).unwrap();
     }
 
     /// The file system turns read-only, as after an error of the disk.

@@ -4,10 +4,12 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::programs::wait_until;
-use super::proxy::{Fate, Fault, Gate, Proxy, Rule, Side};
+use super::proxy::{Fault, Gate, Proxy, Rule, Side};
+use super::rule::Fate;
 
 /// A client gives every request up sooner.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
+const LANDS_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks whether a client has gone.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -17,6 +19,27 @@ impl Proxy {
     pub fn freeze(&self, keys: &str) -> Gate {
         let all = Rule::on("*", Fault::Frozen).key(keys).always();
         self.hold(Side::BeforeServer, all)
+    }
+
+    /// From now on nobody is told whether a key has an object. A store that answers carries out
+    /// what it has within a few seconds, which a test on a busy machine may take before it opens
+    /// a gate: without an answer they do not begin.
+    pub fn hold_looks(&self, key: &str) -> Gate {
+        let looks = Rule::on("HeadObject", Fault::Pass).key(key).always();
+        self.hold(Side::BeforeServer, looks)
+    }
+
+    /// Lets go a request of such a kind that its client has given up, and once the server has
+    /// carried it out, who looks for what it made.
+    #[track_caller]
+    pub fn land(&self, op: &str, late: &Gate, looks: &Gate) {
+        let answered = self.answered_bytes(op);
+        late.open();
+        wait_until(LANDS_WITHIN, "a late request", || {
+            self.answered_bytes(op) > answered
+        });
+        looks.open();
+        self.wait_until_idle();
     }
 }
 

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use super::programs::{run_within, said, wait_until};
 use super::servers::{Server, dies_with_parent, spawn_for_life, sweeper};
 
-const BOOTED_WITHIN: Duration = Duration::from_secs(60);
-const COMMAND_WITHIN: Duration = Duration::from_secs(120);
+const BOOTED_WITHIN: Duration = Duration::from_secs(180);
+const COMMAND_WITHIN: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub struct Machine {

@@ -27,6 +27,7 @@ pub mod forward_proxy;
 pub mod frozen;
 pub mod garage;
 pub mod hostile;
+pub mod late;
 pub mod line;
 pub mod machine;
 pub mod metrics;

@@ -11,12 +11,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::Client;
 use super::plan::MountBuilder;
-use super::processes::{daemons_of, has_written_its_log, rss_kib_of, threads_of};
+use super::processes::{daemons_of, has_written_its_log, rss_kib_of, stop, threads_of};
 use super::programs::{happens_within, wait_until};
 use super::proxy::{PROBE, Proxy};
 use super::servers::{Server, dies_with_parent};
 
-const MOUNTED_WITHIN: Duration = Duration::from_secs(30);
+const MOUNTED_WITHIN: Duration = Duration::from_secs(60);
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
 const LOGGED_WITHIN: Duration = Duration::from_secs(2);
@@ -242,7 +242,11 @@ impl Mount {
 
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
+        match signal {
+            Signal::STOP => stop(pid),
+            _ => kill_process(pid, signal).unwrap(),
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -286,7 +290,7 @@ impl Mount {
     #[track_caller]
     pub fn wait_for(&self, path: &str, what: &str, mut holds: impl FnMut(&Path) -> bool) {
         let path = self.path(path);
-        wait_until(Duration::from_secs(20), what, || holds(&path));
+        wait_until(SETTLED_WITHIN, what, || holds(&path));
     }
 
     /// Bytes that the daemon has kept because S3 does not have them.
@@ -321,9 +325,11 @@ impl Mount {
 
     /// Everything that the daemon has said so far.
     pub fn log(&self) -> String {
-        if let Some(child) = &self.child {
-            happens_within(LOGGED_WITHIN, || has_written_its_log(child.id()));
-        }
+        let child = self.child.as_ref().map(Pid::from_child);
+        // One in the background has several processes with one log.
+        let processes = child.map_or_else(|| daemons_of(&self.root), |pid| vec![pid]);
+        let written = |pid: &Pid| has_written_its_log(*pid);
+        happens_within(LOGGED_WITHIN, || processes.iter().all(written));
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 }

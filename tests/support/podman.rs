@@ -82,7 +82,8 @@ impl Podman {
         // What podman mounts on it gets its mode.
         fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
         let busybox = succeeds(Command::new("sh").args(["-c", "command -v busybox"]));
-        fs::copy(busybox.trim(), root.join("bin/busybox")).unwrap();
+        let mut copy = Command::new("cp");
+        succeeds(copy.arg(busybox.trim()).arg(root.join("bin/busybox")));
         for tool in TOOLS {
             symlink("busybox", root.join("bin").join(tool)).unwrap();
         }

@@ -108,6 +108,18 @@ pub fn without_fuse(dev: &Path) -> Command {
     command
 }
 
+/// The command as another program runs it: setarch(8), or one that masks something.
+pub fn run_by(mut runner: Command, command: &Command) -> Command {
+    runner.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => runner.env(name, value),
+            None => runner.env_remove(name),
+        };
+    }
+    runner
+}
+
 /// The command as one of a user whose home, and everything of the user's, is this folder.
 pub fn at_home<'a>(command: &'a mut Command, home: &Path) -> &'a mut Command {
     command

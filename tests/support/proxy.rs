@@ -16,8 +16,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::frozen::leave;
 use super::programs::wait_until;
-use super::quirks::{of_another_store, unconditional, with_clock};
+use super::quirks::{of_another_kind, unconditional, with_clock};
 use super::requests::{header, keys, operation};
+use super::rule::Fate;
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
 use super::wire::{QuietConnections, forward, read_request};
@@ -31,7 +32,7 @@ struct State {
     seen: Vec<&'static str>,
     /// Of the bodies of requests.
     lengths: Vec<(&'static str, usize)>,
-    /// Those whose answer went to the client whole.
+    /// Those whose answer goes to the client whole.
     passed: Vec<&'static str>,
     under_way: usize,
     /// Of each kind, now and at most.
@@ -72,10 +73,12 @@ impl Proxy {
                 if shared.0.lock().gone {
                     return;
                 }
+                let Ok(stream) = stream.map(|stream| quiet.add(stream)) else {
+                    continue;
+                };
                 std::thread::spawn(move || {
-                    let stream = stream?;
                     quiet.wait_for_a_request(&stream, || shared.0.lock().under_way += 1)?;
-                    let outcome = pass(stream, &upstream, &shared);
+                    let outcome = pass(Arc::into_inner(stream).unwrap(), &upstream, &shared);
                     shared.0.lock().under_way -= 1;
                     outcome
                 });
@@ -146,9 +149,11 @@ impl Proxy {
     /// Waits until no request is under way, also none of a client that is dead.
     #[track_caller]
     pub fn wait_until_idle(&self) {
-        wait_until(Duration::from_secs(20), "an idle proxy", || {
+        // Connections are taken in the order in which they came, this one after all others.
+        let last = TcpStream::connect(self.endpoint.trim_start_matches("http://")).unwrap();
+        wait_until(Duration::from_secs(60), "an idle proxy", || {
             let state = self.shared.0.lock();
-            state.under_way == 0 && self.quiet.are_quiet()
+            self.quiet.has(&last) && state.under_way == 0 && self.quiet.are_quiet()
         });
     }
 
@@ -210,35 +215,13 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let mut state = self.shared.0.lock();
-        state.gone = true;
-        state.gates.iter().for_each(Gate::open);
-        drop(state);
+        self.shared.0.lock().gone = true;
+        self.open_gates();
         self.shared.1.notify_all();
     }
 }
 
-/// What happens to one request.
-#[derive(Debug)]
-pub(super) struct Fate {
-    pub(super) fault: Fault,
-    gate: Option<(Side, Gate)>,
-}
-
-impl Fate {
-    pub(super) fn hold(&self, side: Side) {
-        let gate = self.gate.as_ref().filter(|(at, _)| *at == side);
-        gate.iter().for_each(|(_, gate)| gate.pass());
-    }
-}
-
-impl From<Fault> for Fate {
-    fn from(fault: Fault) -> Self {
-        Self { fault, gate: None }
-    }
-}
-
-/// Counts a request of a kind as long as it is under way.
+/// Counts a request of a kind until its client is to have the answer, and may send another.
 struct AtOnce<'a>(&'a Mutex<State>, &'static str);
 
 impl<'a> AtOnce<'a> {
@@ -304,7 +287,7 @@ fn pass(
     upstream: &str,
     (state, gone): &(Mutex<State>, Condvar),
 ) -> io::Result<()> {
-    let (head, mut body) = read_request(&mut client)?;
+    let (head, body) = read_request(&mut client)?;
     let op = operation(&head);
     let keys = keys(&head, &body);
     state.lock().keep_head(op, &head);
@@ -313,54 +296,43 @@ fn pass(
         return pass_probe(client, upstream, state, &head, &body);
     }
     let fate = state.lock().fate_of(op, &keys, &head);
-    let _at_once = AtOnce::count(state, op, body.len());
-    if matches!(fate.fault, Fault::HangUp | Fault::Frozen) {
-        leave(client, &fate);
-        return forward(upstream, &head, &body).map(drop);
-    }
-    fate.hold(Side::BeforeServer);
+    let at_once = AtOnce::count(state, op, body.len());
     let forward = |head: &str, body: &[u8]| {
         let answer = with_clock(forward(upstream, head, body), state.lock().ahead);
+        fate.carried_out();
         fate.hold(Side::AfterServer);
         answer.inspect(|answer| state.lock().answered.push((op, answer.len())))
     };
-    if let Some(answer) = of_another_store(fate.fault, &head, &body, &keys, forward) {
-        return client.write_all(&answer?);
+    if matches!(fate.fault, Fault::HangUp | Fault::Frozen) {
+        leave(client, &fate);
+        return forward(&head, &body).map(drop);
+    }
+    fate.hold(Side::BeforeServer);
+    let reply = |answer: &[u8]| {
+        drop(at_once);
+        client.write_all(answer)
+    };
+    if let Some(answer) = of_another_kind(fate.fault, &head, &body, &keys, forward) {
+        return reply(&answer?);
     }
     match fate.fault {
         Fault::Pass => {
-            client.write_all(&forward(&head, &body)?)?;
+            let answer = forward(&head, &body)?;
+            // Whoever has the answer finds it counted.
             state.lock().passed.push(op);
-            Ok(())
+            reply(&answer)
         }
         Fault::ApplyLate(by) => {
             std::thread::sleep(by);
-            client.write_all(&forward(&head, &body)?)
+            reply(&forward(&head, &body)?)
         }
         Fault::AnswerLate(by) => {
             let answer = forward(&head, &body)?;
             std::thread::sleep(by);
-            client.write_all(&answer)
+            reply(&answer)
         }
         Fault::Reset | Fault::HangUp => Ok(()),
         Fault::LoseAnswer => forward(&head, &body).map(drop),
-        Fault::CutAnswer => {
-            let answer = forward(&head, &body)?;
-            client.write_all(&answer[..answer.len() - answer.len() / 4])
-        }
-        Fault::Twice => {
-            forward(&head, &body)?;
-            client.write_all(&forward(&head, &body)?)
-        }
-        Fault::FlipRequest => {
-            flip(&mut body);
-            client.write_all(&forward(&head, &body)?)
-        }
-        Fault::FlipAnswer => {
-            let mut answer = forward(&head, &body)?;
-            *answer.last_mut().unwrap() ^= 4;
-            client.write_all(&answer)
-        }
         Fault::Stall => {
             gone.wait_while(&mut state.lock(), |state| !state.gone);
             Ok(())
@@ -390,9 +362,4 @@ fn pass_probe(
     let other = hidden.then(|| unconditional(head));
     let answer = forward(upstream, other.as_deref().unwrap_or(head), body);
     client.write_all(&with_clock(answer, state.lock().ahead)?)
-}
-
-fn flip(body: &mut [u8]) {
-    let middle = body.len() / 2;
-    body[middle] ^= 4;
 }

@@ -6,9 +6,9 @@ use aws_smithy_types::date_time::{DateTime, Format};
 
 use super::rule::Fault;
 
-/// The answer of the server, or in its place, in the role of another store; none for
-/// other faults.
-pub fn of_another_store(
+/// The answer of the server, or in its place, in the role of another store or of a line that
+/// damages what it carries; none for other faults.
+pub fn of_another_kind(
     fault: Fault,
     head: &str,
     body: &[u8],
@@ -36,6 +36,16 @@ pub fn of_another_store(
         Fault::Ignore(names) => forward(&short_pages(&without(head, names)), body),
         Fault::Unordered => forward(head, body).map(|answer| listed_backwards(&answer)),
         Fault::Unconditional => forward(&unconditional(head), body),
+        Fault::Twice => forward(head, body).and_then(|_| forward(head, body)),
+        Fault::FlipRequest => forward(head, &flipped(body)),
+        Fault::FlipAnswer => forward(head, body).map(|mut answer| {
+            *answer.last_mut().unwrap() ^= 4;
+            answer
+        }),
+        Fault::CutAnswer => forward(head, body).map(|mut answer| {
+            answer.truncate(answer.len() - answer.len() / 4);
+            answer
+        }),
         _ => return None,
     };
     Some(answer)
@@ -61,6 +71,14 @@ pub fn with_clock(answer: io::Result<Vec<u8>>, ahead: i64) -> io::Result<Vec<u8>
     });
     let head = lines.collect::<Vec<_>>().join("\r\n");
     Ok([head.as_bytes(), rest].concat())
+}
+
+/// One bit is another one.
+fn flipped(body: &[u8]) -> Vec<u8> {
+    let mut body = body.to_vec();
+    let middle = body.len() / 2;
+    body[middle] ^= 4;
+    body
 }
 
 fn error(status: u16, code: &str, lines: &str, elements: &str) -> Vec<u8> {

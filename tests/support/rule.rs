@@ -191,6 +191,8 @@ pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 struct GateState {
     held: usize,
     came: usize,
+    /// That the server has answered since, whether anybody waited for it or not.
+    carried_out: usize,
     open: bool,
 }
 
@@ -200,6 +202,16 @@ impl Gate {
     pub fn wait_for(&self, requests: usize) {
         wait_until(Duration::from_secs(60), "a request at the gate", || {
             self.0.0.lock().came >= requests
+        });
+    }
+
+    /// Opens it, and waits until the server has carried out what it held.
+    #[track_caller]
+    pub fn let_land(&self) {
+        let came = self.0.0.lock().came;
+        self.open();
+        wait_until(Duration::from_secs(60), "what was held to land", || {
+            self.0.0.lock().carried_out >= came
         });
     }
 
@@ -218,11 +230,40 @@ impl Gate {
         self.0.1.notify_all();
     }
 
+    pub(super) fn carried_out(&self) {
+        self.0.0.lock().carried_out += 1;
+    }
+
     pub(super) fn pass(&self) {
         let mut state = self.0.0.lock();
         state.came += 1;
         state.held += 1;
         self.0.1.wait_while(&mut state, |state| !state.open);
         state.held -= 1;
+    }
+}
+
+/// What happens to one request.
+#[derive(Debug)]
+pub(super) struct Fate {
+    pub(super) fault: Fault,
+    pub(super) gate: Option<(Side, Gate)>,
+}
+
+impl Fate {
+    pub(super) fn hold(&self, side: Side) {
+        let gate = self.gate.as_ref().filter(|(at, _)| *at == side);
+        gate.iter().for_each(|(_, gate)| gate.pass());
+    }
+
+    pub(super) fn carried_out(&self) {
+        let gate = self.gate.as_ref();
+        gate.iter().for_each(|(_, gate)| gate.carried_out());
+    }
+}
+
+impl From<Fault> for Fate {
+    fn from(fault: Fault) -> Self {
+        Self { fault, gate: None }
     }
 }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::garage;
-use super::programs::{happens_within, venv, wait_until};
+use super::processes::stop;
+use super::programs::{happens_within, venv};
 
 /// A first start writes little; a machine that builds at the same time is slow.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -116,16 +118,7 @@ impl Server {
 
     /// Freezes the server: connections open, answers never come.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
-        let tasks = format!("/proc/{}/task", self.process().child.lock().unwrap().id());
-        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
-            let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
-            stat.map_or(true, |stat| stat.contains(") T "))
-        };
-        // A thread that runs may answer once more.
-        wait_until(Duration::from_secs(10), "the server's stop", || {
-            std::fs::read_dir(&tasks).unwrap().all(is_stopped)
-        });
+        stop(Pid::from_child(&self.process().child.lock().unwrap()));
     }
 
     pub fn thaw(&self) {
@@ -254,10 +247,23 @@ pub fn spawn_for_life(mut command: Command) -> Child {
     told.recv().unwrap().unwrap()
 }
 
-/// `N` free ports of the loopback interface, all different.
+/// Ports that the kernel gives to nobody who asks for any: no proxy and no client takes one
+/// before the server that it is meant for. Source: ip(7), `ip_local_port_range`.
+const FIRST_PORT: u32 = 12_000;
+const PORTS: u32 = 20_000;
+/// Test processes that run at once begin far from each other.
+const PORTS_APART: u32 = 2_897;
+
+/// `N` free ports of the loopback interface, which this process has given to nobody yet.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(PORTS_APART) % PORTS;
+    let next = || {
+        let number = begin + GIVEN.fetch_add(1, Ordering::Relaxed);
+        u16::try_from(FIRST_PORT + number % PORTS).unwrap()
+    };
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    [(); N].map(|()| std::iter::repeat_with(next).find(is_free).unwrap())
 }
 
 fn seaweedfs_command(dir: &Path) -> (Command, u16) {

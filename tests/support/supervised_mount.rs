@@ -8,10 +8,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::mount::{Mount, is_mounted};
 use super::plan::MountBuilder;
-use super::processes::daemons_of;
+use super::processes::{daemons_of, stop};
 use super::programs::{happens_within, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Dropped, it is ended with its supervisor.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl SupervisedMount {
         meanwhile: impl FnOnce(),
     ) -> io::Result<()> {
         let (supervisor, daemon) = (self.supervisor(), self.daemon());
-        kill_process(supervisor, Signal::STOP).unwrap();
+        stop(supervisor);
         std::thread::scope(|scope| {
             let call = scope.spawn(call);
             wait_until(WITHIN, "the death of the daemon", || {

@@ -65,19 +65,35 @@ pub fn forward(upstream: &str, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
 pub struct QuietConnections(Arc<Mutex<Vec<Arc<TcpStream>>>>);
 
 impl QuietConnections {
+    /// Counts one that has come, before the next one is taken.
+    pub fn add(&self, client: TcpStream) -> Arc<TcpStream> {
+        let client = Arc::new(client);
+        self.0.lock().push(client.clone());
+        client
+    }
+
     /// Returns at the first byte of a request, once `comes` has counted it.
-    pub fn wait_for_a_request(&self, client: &TcpStream, comes: impl FnOnce()) -> io::Result<()> {
-        let quiet = Arc::new(client.try_clone()?);
-        self.0.lock().push(quiet.clone());
+    pub fn wait_for_a_request(
+        &self,
+        client: &Arc<TcpStream>,
+        comes: impl FnOnce(),
+    ) -> io::Result<()> {
         let came = client.peek(&mut [0]);
         if came.as_ref().is_ok_and(|len| *len > 0) {
             comes();
         }
-        self.0.lock().retain(|stream| !Arc::ptr_eq(stream, &quiet));
+        self.0.lock().retain(|stream| !Arc::ptr_eq(stream, client));
         match came? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether this one has been taken.
+    pub fn has(&self, client: &TcpStream) -> bool {
+        let address = client.local_addr().unwrap();
+        let is_it = |it: &Arc<TcpStream>| it.peer_addr().is_ok_and(|peer| peer == address);
+        self.0.lock().iter().any(is_it)
     }
 
     /// Whether still nothing has come.

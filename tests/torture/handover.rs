@@ -9,11 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::data::MIB;
+use crate::support::processes::has_ended;
+use crate::support::programs::succeeds;
 use crate::support::proxy::Fault;
 use crate::support::{
     Mount, MountBuilder, SupervisedMount, Worker, pattern, python, sys, wait_until,
 };
 use rustix::process::{Signal, kill_process};
+
+const WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn open_descriptors_go_on_after_a_kill() {
@@ -129,7 +133,7 @@ fn another_binary_takes_over_at_once_and_open_files_go_on() {
     worker.write_new("f", "before ");
     let program = mount.program();
     let newer = mount.scratch().join("newer");
-    fs::copy(&program, &newer).unwrap();
+    succeeds(Command::new("cp").arg(&program).arg(&newer));
     fs::rename(&newer, &program).unwrap();
     let old = mount.daemon();
     kill_process(old, Signal::USR2).unwrap();
@@ -174,7 +178,7 @@ fn a_binary_that_is_away_for_a_moment_is_waited_for() {
     let away = mount.scratch().join("away");
     fs::rename(&program, &away).unwrap();
     kill_process(old, Signal::KILL).unwrap();
-    wait_until(Duration::from_secs(20), "a failed start", || {
+    wait_until(WITHIN, "a failed start", || {
         mount.log().contains("cannot start the daemon")
     });
     fs::rename(&away, &program).unwrap();
@@ -192,6 +196,7 @@ fn what_a_newer_mediafs_told_leads_to_a_mount_anew_and_a_clear_word() {
     let (supervisor, old) = (mount.supervisor(), mount.daemon());
     kill_process(supervisor, Signal::STOP).unwrap();
     kill_process(old, Signal::KILL).unwrap();
+    wait_until(WITHIN, "the end of the daemon", || has_ended(old));
     let session = mount.scratch().join("spool/session");
     let bytes = fs::read(&session).unwrap();
     let line = bytes.iter().position(|byte| *byte == b'\n').unwrap();
@@ -200,7 +205,7 @@ fn what_a_newer_mediafs_told_leads_to_a_mount_anew_and_a_clear_word() {
     fs::write(&session, newer).unwrap();
     kill_process(supervisor, Signal::CONT).unwrap();
     mount.wait_for_successor(old);
-    wait_until(Duration::from_secs(20), "the mount anew", || {
+    wait_until(WITHIN, "the mount anew", || {
         fs::read(mount.path("whole")).is_ok_and(|bytes| bytes == b"closed")
     });
     assert_eq!(worker.run("os.write(fd, b'x')"), Err(libc::ENOTCONN));
@@ -223,9 +228,7 @@ fn on_a_kernel_that_sends_nothing_again_calls_under_way_return_and_open_files_go
         let outcome = rustix::io::pread(&file, &mut [0; 10], 0);
         (outcome, file)
     });
-    wait_until(Duration::from_secs(20), "a read under way", || {
-        proxy.seen("GetObject") > 0
-    });
+    wait_until(WITHIN, "a read under way", || proxy.seen("GetObject") > 0);
     mount.kill_daemon();
     proxy.heal();
     let (outcome, file) = reading.join().unwrap();

@@ -12,7 +12,7 @@ use crate::support::mount::is_mounted;
 use crate::support::processes::daemons_of;
 use crate::support::{Mount, SupervisedMount, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 /// After the successor's process was there. The first reaches it before it runs its program.
 /// Not SIGINT: what runs in the background of a shell is started with it ignored, until the
 /// daemon listens.

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::hostile::{
     Answer, Hostile, Request, answer, directory, goes_on, not_found, object, page,
 };
-use crate::support::processes::rss_kib_of;
+use crate::support::processes::{has_ended, rss_kib_of};
 use crate::support::{Mount, SupervisedMount, wait_until};
 
 const PAGE: usize = 1000;
@@ -111,7 +111,7 @@ fn take_over(mount: &SupervisedMount, signal: Signal) -> Duration {
     let ino = fs::metadata(&sample).unwrap().ino();
     kill_process(old, signal).unwrap();
     let ended = Instant::now();
-    wait_until(WITHIN, "the end of the daemon", || is_dead(old));
+    wait_until(WITHIN, "the end of the daemon", || has_ended(old));
     asked(&mount.root);
     let pause = ended.elapsed();
     mount.wait_for_successor(old);
@@ -124,18 +124,13 @@ fn take_over(mount: &SupervisedMount, signal: Signal) -> Duration {
     pause
 }
 
-fn is_dead(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.map_or(true, |stat| stat.contains(") Z "))
-}
-
 fn taken_over(bucket: &Bucket, signals: [Signal; 2]) {
     let names = bucket.names();
     let serving = bucket.clone();
     let server = Hostile::new(move |request| serving.answer(request));
     let plan = Mount::builder().set("--endpoint-url", &server.endpoint);
     let mount = SupervisedMount::start(plan.set("--ttl", "1h"));
-    wait_until(Duration::from_secs(20), "a listing", || {
+    wait_until(WITHIN, "a listing", || {
         fs::read_dir(&mount.root).unwrap().count() > 0
     });
     let limit = names as u64 * NAME_LIMIT_BYTES / 1024 + MOUNT_LIMIT_KIB;

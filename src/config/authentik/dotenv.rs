@@ -52,7 +52,7 @@ fn statement<'a>(
     let end = text.find(['=', ':', '\n']).unwrap_or(text.len());
     let (name, after_name) = text.split_at(end);
     let name = name.trim_end();
-    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '[' | ']');
     if name.is_empty() || !name.chars().all(is_name) {
         return Err("this is no NAME=VALUE");
     }
@@ -82,13 +82,8 @@ fn read_value<'a>(
         return Ok((interpolate(&unescape(value), known, NESTING_LIMIT)?, after));
     }
     let (line, after) = text.split_once('\n').unwrap_or((text, ""));
-    let mut before = ' ';
-    let comment = line.find(|c: char| {
-        let begins = c == '#' && before.is_whitespace();
-        before = c;
-        begins
-    });
-    let value = comment.and_then(|at| line.get(..at)).unwrap_or(line);
+    // A secret may begin with a #.
+    let (value, _comment) = line.split_once(" #").unwrap_or((line, ""));
     Ok((interpolate(value.trim_end(), known, NESTING_LIMIT)?, after))
 }
 
@@ -234,7 +229,9 @@ mod tests {
             ("V=plain", "plain"),
             ("V= spaced ", "spaced"),
             ("V=", ""),
-            ("V=#comment", ""),
+            ("V=#no comment", "#no comment"),
+            ("V= #no comment", "#no comment"),
+            ("V=a\t#no comment", "a\t#no comment"),
             ("V=a # comment", "a"),
             ("V=a# no comment", "a# no comment"),
             ("V=a\\tb", "a\\tb"),
@@ -251,6 +248,7 @@ mod tests {
             ("V={\"a\": 1}", "{\"a\": 1}"),
             ("# V=1\n\n  V=2", "2"),
             ("V=1\nV=2", "2"),
+            ("A[0]=1\nV=2", "2"),
             ("\u{feff}V=x", "x"),
         ] {
             assert_eq!(value(text), expected, "{text:?}");

@@ -38,8 +38,8 @@ impl World {
         };
         let entry = Some(Entry::File(copy.clone()));
         self.names.record(new_parent.ino, &new, entry);
-        self.names.entry_added(&new_parent).await;
-        let removed = self.names.before_entry_removed(&old_parent, &old);
+        entry_added(&self.names, &new_parent).await;
+        let removed = before_entry_removed(&self.names, &old_parent, &old);
         removed.await.unwrap();
         let pending = DeletePending::of_version(key, Some(version.etag));
         self.queue.delete_later(pending).unwrap();
@@ -76,7 +76,7 @@ impl World {
             let copy = self.copy_key(object.key.clone(), Key::new(target)).await;
             copies.insert(object.etag.clone(), copy);
         }
-        let removed = self.names.before_entry_removed(&old_parent, &name);
+        let removed = before_entry_removed(&self.names, &old_parent, &name);
         removed.await.unwrap();
         for _ in 0..2 {
             dir.state().dir.forget_listing();
@@ -102,7 +102,7 @@ impl World {
         self.names.record(old_parent.ino, &name, None);
         let entry = Some(Entry::Directory);
         self.names.record(new_parent.ino, &name, entry);
-        self.names.entry_added(&new_parent).await;
+        entry_added(&self.names, &new_parent).await;
         let keys: Vec<Key> = objects.into_iter().map(|object| object.key).collect();
         self.queue.delete_pending_now(&keys).await.unwrap();
         self.end(&places[0], false);

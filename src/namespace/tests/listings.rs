@@ -1,6 +1,7 @@
 //! Listings: what is asked for, and what is known afterwards.
 
 use super::*;
+use crate::namespace::listing::LOOKED_AT_LIMIT;
 
 #[tokio::test(start_paused = true)]
 async fn one_listing_answers_for_every_name_of_a_directory_until_the_ttl() {
@@ -67,7 +68,7 @@ async fn a_large_directory_is_listed_whole_and_once_and_then_asked_name_by_name(
     world.put("p/f0999/twin", "x").await;
     let mut stream = DirStream::new(world.root());
     let mut listed = Vec::new();
-    while let Some(entries) = world.names.next_entries(&mut stream).await.unwrap() {
+    while let Some(entries) = next_entries(&world.names, &mut stream).await.unwrap() {
         listed.extend(entries.into_iter().map(|entry| (entry.name, entry.kind)));
     }
     assert_eq!(listed.len(), 2500);
@@ -123,8 +124,8 @@ async fn a_listing_that_failed_is_no_empty_one_when_it_is_read_on() {
     let root = world.root();
     let _in_use = world.names.create_local(&root, &name("b"), Kind::File);
     let mut stream = DirStream::new(root);
-    assert!(world.names.next_entries(&mut stream).await.is_err());
-    let entries = world.names.next_entries(&mut stream).await.unwrap();
+    assert!(next_entries(&world.names, &mut stream).await.is_err());
+    let entries = next_entries(&world.names, &mut stream).await.unwrap();
     assert_eq!(entries.unwrap().len(), 2);
 }
 
@@ -135,9 +136,7 @@ async fn a_file_that_is_uploaded_and_forgotten_while_it_is_listed_stays_in_the_l
     let file = world.names.create_local(&root, &name("a"), Kind::File);
     let file = file.unwrap();
     let mut stream = DirStream::new(world.root());
-    let listed = world
-        .names
-        .next_entries(&mut stream)
+    let listed = next_entries(&world.names, &mut stream)
         .await
         .unwrap()
         .unwrap();
@@ -150,11 +149,14 @@ async fn a_file_that_is_uploaded_and_forgotten_while_it_is_listed_stays_in_the_l
     file.state().local = None;
     world.names.record_uploaded(&file, version);
     drop(file);
-    let admitted = world.names.admit(&root, &listed[0]).unwrap();
+    let admitted = admit_listed(&world.names, &root, &listed[0]).unwrap();
     assert_eq!(admitted.state().size_bytes(), 5);
     drop(admitted);
     world.names.record(ROOT, &name("a"), None);
-    assert!(world.names.admit(&root, &listed[0]).is_none(), "removed");
+    assert!(
+        admit_listed(&world.names, &root, &listed[0]).is_none(),
+        "removed"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +174,7 @@ async fn a_tree_that_is_walked_is_listed_ahead_and_a_change_here_shows_in_it() {
         let pin = world.lookup(&root, dir).await.unwrap();
         if number == 50 {
             world.put(&format!("p/{dir}/new"), "x").await;
-            let version = world.names.stored_version(&pin, &name("new")).await;
+            let version = stored_version(&world.names, &pin, &name("new")).await;
             let entry = Entry::File(version.unwrap().unwrap());
             world.names.record(pin.ino, &name("new"), Some(entry));
         }
@@ -196,9 +198,7 @@ async fn files_after_a_name_are_of_the_sizes_asked_for_and_looked_for_within_a_b
     }
     world.listed().await.unwrap();
     let after = |text: &str, limit| -> Vec<String> {
-        let found = world
-            .names
-            .files_after((ROOT, &name(text)), &(1..=2), limit);
+        let found = files_after(&world.names, (ROOT, &name(text)), &(1..=2), limit);
         found.iter().map(|it| it.key.to_string()).collect()
     };
     assert_eq!(
@@ -219,7 +219,7 @@ async fn asked_after_a_listing(files: usize, meanwhile: impl Fn(&World)) -> u64 
     let late = Fault::Late(Duration::from_secs(2));
     world.store.plan(StoreOp::List, 1, late);
     let mut stream = DirStream::new(world.root());
-    let listed = world.names.next_entries(&mut stream);
+    let listed = next_entries(&world.names, &mut stream);
     let meanwhile = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         meanwhile(&world);
@@ -280,7 +280,7 @@ async fn a_long_directory_that_moves_between_two_pages_is_listed_whole_and_each_
     for is_under_way in [false, true] {
         let (world, dir) = World::with_files(FILES, TTL).await;
         let mut stream = DirStream::new(world.names.inode(dir.ino).unwrap());
-        let first = world.names.next_entries(&mut stream).await.unwrap();
+        let first = next_entries(&world.names, &mut stream).await.unwrap();
         let mut listed = first.unwrap();
         if is_under_way {
             let slow = Fault::Slow(Duration::from_secs(2));
@@ -291,13 +291,13 @@ async fn a_long_directory_that_moves_between_two_pages_is_listed_whole_and_each_
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 world.move_files(&dir, FILES).await;
             };
-            let next = world.names.next_entries(&mut stream);
+            let next = next_entries(&world.names, &mut stream);
             let (next, ()) = tokio::join!(next, moves);
             listed.extend(next.unwrap().unwrap());
         } else {
             world.move_files(&dir, FILES).await;
         }
-        while let Some(entries) = world.names.next_entries(&mut stream).await.unwrap() {
+        while let Some(entries) = next_entries(&world.names, &mut stream).await.unwrap() {
             listed.extend(entries);
         }
         let listed: Vec<&str> = listed.iter().map(|entry| entry.name.as_str()).collect();

@@ -15,7 +15,7 @@ async fn what_another_client_stored_with_a_directory_since_a_takeover_stays() {
     };
     let store = async |uid: u32| {
         let headers = attributes(uid).encode(Kind::Directory).unwrap();
-        let marker = world.names.put_marker_object(Key::new("p/d/"), headers);
+        let marker = put_marker_object(&world.names, Key::new("p/d/"), headers);
         marker.await.unwrap();
     };
     store(7).await;
@@ -34,12 +34,9 @@ async fn what_another_client_stored_with_a_directory_since_a_takeover_stays() {
     }
     .into();
     store(9).await;
-    let asked = world.names.learn_attributes(&dir).await.unwrap();
+    let asked = learn_attributes(&world.names, &dir).await.unwrap();
     dir.state().overrides.mode = Some(0o700);
-    let stored = world
-        .names
-        .store_directory_attributes(&dir, &|_| (), asked)
-        .await;
+    let stored = store_directory_attributes(&world.names, &dir, &|_| (), asked).await;
     assert_eq!(stored.unwrap(), Stored::Marker);
     let key = Key::new("p/d/");
     let found = world.store.head(HeadRequest { key }).await.unwrap();
@@ -95,9 +92,9 @@ async fn an_answer_undoes_nothing_that_was_stored_here_after_the_question() {
                 world.names.record_uploaded(&file, version);
                 let headers = with_mode(0o640).encode(Kind::File).unwrap();
                 let stored = Arc::new(Attributes::decode(headers));
-                world.names.record_attributes(&file, stored);
+                record_attributes(&world.names, &file, stored);
             };
-            let (asked, ()) = tokio::join!(world.names.ask_attributes(&file), upload);
+            let (asked, ()) = tokio::join!(ask_attributes(&world.names, &file), upload);
             let mode = file.state().attributes.as_ref().and_then(|it| it.mode);
             assert_eq!(mode, Some(0o640), "{bytes} {is_known}");
             // Where it asked once more, that answer may count.
@@ -126,9 +123,9 @@ async fn an_answer_tells_nothing_of_a_marker_that_was_changed_after_the_question
         let nth = world.store.seen(StoreOp::Put) + 1;
         let silent = Fault::Before(StoreErrorKind::Unreachable);
         world.store.plan(StoreOp::Put, nth, silent);
-        world.names.put_marker(&dir).await.unwrap_err();
+        put_marker(&world.names, &dir).await.unwrap_err();
     };
-    let (asked, ()) = tokio::join!(world.names.relearn_attributes(&dir), change);
+    let (asked, ()) = tokio::join!(relearn_attributes(&world.names, &dir), change);
     asked.unwrap();
     assert_eq!(dir.state().dir.marker(), Marker::Unknown);
 }

@@ -14,7 +14,7 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{Moved, MovedObject};
 use crate::journal::RenameIntent;
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, put_marker_object, record_copied};
 use crate::store::CopyHeaders;
 use crate::store::{
     DeleteQueue, FoldDirectories, HeadRequest, Key, LateObject, ListProgress, ListRequest,
@@ -99,7 +99,7 @@ impl ObjectCopies {
             copied => copied?,
         };
         let namespace = &self.namespace;
-        namespace.record_copied(&object.key, &target, &copied.version);
+        record_copied(namespace, &object.key, &target, &copied.version);
         failpoint::at(Point::RenameDirectoryCopies);
         Ok(Some((copied, by)))
     }
@@ -143,7 +143,7 @@ impl ObjectCopies {
         if target.as_str().ends_with('/') && version.size_bytes == 0 {
             let key = object.key.clone();
             let headers = self.store.head(HeadRequest { key }).await?.headers;
-            let put = self.namespace.put_marker_object(target.clone(), headers);
+            let put = put_marker_object(&self.namespace, target.clone(), headers);
             let made = ObjectVersion {
                 etag: put.await?,
                 ..version

@@ -20,7 +20,7 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{KernelRequest, Moved, OpenFiles, check_awaited};
 use crate::journal::{Originals, RenameIntent};
-use crate::namespace::{Entry, Namespace, Pin};
+use crate::namespace::{Entry, Namespace, Pin, before_entry_removed, check_empty, entry_added};
 use crate::store::CopyHeaders;
 use crate::store::{
     DeletePending, DeleteQueue, DeleteRequest, Key, ListedObject, ObjectStore, WriteCondition,
@@ -132,7 +132,7 @@ impl DirectoryRenamer {
         let Moving { from, to, .. } = moving;
         let is_stored = !moving.objects.is_empty();
         if is_stored {
-            let marked = self.namespace.before_entry_removed(&from.dir, from.name);
+            let marked = before_entry_removed(&self.namespace, &from.dir, from.name);
             marked.await?;
         }
         let placed = caught("rename", self.give_new_place(moving, moved)).await;
@@ -143,7 +143,7 @@ impl DirectoryRenamer {
             let namespace = &self.namespace;
             namespace.record(from.dir.ino, from.name, None);
             namespace.record(to.dir.ino, to.name, Some(Entry::Directory));
-            namespace.entry_added(&to.dir).await;
+            entry_added(namespace, &to.dir).await;
         }
         placed
     }
@@ -201,7 +201,7 @@ impl DirectoryRenamer {
         let places = keys_of(&self.namespace, from, to)?;
         self.predecessor.wait_for_requests(&places).await?;
         if let Some(target) = target {
-            self.namespace.check_empty(target).await?;
+            check_empty(&self.namespace, target).await?;
             self.store.deleted_below(&self.dir_prefix(to)?).await?;
         }
         self.files.check_movable(source.ino)?;

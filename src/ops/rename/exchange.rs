@@ -235,7 +235,8 @@ impl Renamer {
         }
         // Readers go back before the copy goes.
         let file = self.files.hold(inode.ino)?;
-        file.rebase(&MovedObject::of(copy.clone(), original.clone()), old_key);
+        file.edit()
+            .rebase(&MovedObject::of(copy.clone(), original.clone()), old_key);
         let request = DeleteRequest {
             key: self.namespace.child_key(to.dir.ino, to.name)?,
             if_match: Some(copy.clone()),

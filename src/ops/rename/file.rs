@@ -12,10 +12,12 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
     AttributeView, KernelRequest, MovedObject, NamedOpens, OpenFile, OpenFiles, StageFactory,
-    check_awaited,
+    check_awaited, long_files,
 };
 use crate::journal::RenameIntent;
-use crate::namespace::{Attributes, Entry, Namespace, Pin};
+use crate::namespace::{
+    Attributes, Entry, Namespace, Pin, before_entry_removed, entry_added, record_copied,
+};
 use crate::store::CopyHeaders;
 use crate::store::{DeletePending, DeleteQueue, LateObject, WriteCondition};
 use crate::task::caught;
@@ -149,7 +151,7 @@ impl FileRenamer {
     /// Uploads what is sealed over an object, so that a crash finds the object
     /// under one of the names, and never without the edit.
     async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
-        file.check_renamable()?;
+        long_files::check_renamable(file)?;
         while file.has_object_below()
             && let Some((sealed, prior)) = self.uploads.begin_upload(file).await
         {
@@ -174,9 +176,9 @@ impl FileRenamer {
         let stored = stored.is_some();
         let seal_guard = file.seal_lock.lock().await;
         let superseded = if stored {
-            file.detach_from_object(over)
+            file.edit().detach_from_object(over)
         } else {
-            file.renamed(over)
+            file.edit().renamed(over)
         };
         drop(seal_guard);
         if stored || superseded.is_some() {
@@ -192,9 +194,7 @@ impl FileRenamer {
             self.stage_factory.spool.discard(superseded.stage.file());
         }
         if stored || maybe_stored {
-            self.namespace
-                .before_entry_removed(&from.dir, from.name)
-                .await?;
+            before_entry_removed(&self.namespace, &from.dir, from.name).await?;
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
             // One that it has taken the place of is known by its time alone.
             let replaced = file.covers_object() || (etag.is_none() && late.is_none());
@@ -264,7 +264,7 @@ impl FileRenamer {
             }
         })?;
         failpoint::at(Point::RenameFileEnded);
-        self.namespace.record_copied(&old_key, &intent.to, &moved);
+        record_copied(&self.namespace, &old_key, &intent.to, &moved);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
         // Bytes and times of the file are what they were.
@@ -298,16 +298,16 @@ impl FileRenamer {
         failpoint::at(Point::RenameFileCopied);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
-        self.namespace.entry_added(&to.dir).await;
+        entry_added(&self.namespace, &to.dir).await;
         // Readers go to the copy before the original goes.
         let copy = MovedObject::of(version.etag.clone(), moved.clone());
-        file.rebase(&copy, new_key);
+        file.edit().rebase(&copy, new_key);
         if let Some(target) = target {
             target.orphan();
         }
         let gone = async {
             let (dir, name) = (&from.dir, from.name);
-            self.namespace.before_entry_removed(dir, name).await?;
+            before_entry_removed(&self.namespace, dir, name).await?;
             let pending = DeletePending::of_version(old_key, intent.version.clone());
             self.delete_original(from, pending, None).await
         };
@@ -361,7 +361,7 @@ async fn lock_uploads<'a>(
     let mut guards = Vec::new();
     for file in in_order {
         // The rename needs the object that an edit makes of which the store has the rest.
-        let is_needed = file.inode.ino == source && file.rests_on_s3();
+        let is_needed = file.inode.ino == source && long_files::rests_on_s3(file);
         let may_undo = file.inode.ino != source && file.sends_whatever_is_there();
         guards.push(if is_needed || may_undo {
             file.upload_lock.lock().await

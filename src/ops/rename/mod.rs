@@ -30,40 +30,38 @@ use crate::namespace::Name;
 use crate::ops::Ops;
 use crate::vocabulary::Ino;
 
-impl Ops {
-    /// Errors: `NotFound`, `Exists`, `NotEmpty`, `IsADirectory`, `NotADirectory`,
-    /// `InvalidArgument` for a directory into itself, `CrossDevice` where the
-    /// application must copy by itself, `ReadOnly`, the store's.
-    ///
-    /// Asked again, a source that is gone is what a predecessor moved.
-    pub async fn rename(
-        &self,
-        from: (Ino, &Name),
-        to: (Ino, &Name),
-        mode: RenameMode,
-        request: KernelRequest,
-    ) -> Result<(), FsError> {
-        self.settings.access.check_writable()?;
-        self.renamer.rename(from, to, mode, request).await
-    }
+/// Errors: `NotFound`, `Exists`, `NotEmpty`, `IsADirectory`, `NotADirectory`,
+/// `InvalidArgument` for a directory into itself, `CrossDevice` where the
+/// application must copy by itself, `ReadOnly`, the store's.
+///
+/// Asked again, a source that is gone is what a predecessor moved.
+pub async fn rename(
+    ops: &Ops,
+    from: (Ino, &Name),
+    to: (Ino, &Name),
+    mode: RenameMode,
+    request: KernelRequest,
+) -> Result<(), FsError> {
+    ops.settings.access.check_writable()?;
+    ops.renamer.rename(from, to, mode, request).await
+}
 
-    /// What a predecessor left of a rename that counts as carried out.
-    ///
-    /// Errors: the store's.
-    pub async fn rest_of_rename(
-        &self,
-        from: (Ino, &Name),
-        to: (Ino, &Name),
-        mode: RenameMode,
-        request: KernelRequest,
-    ) -> Result<(), FsError> {
-        match mode {
-            RenameMode::Exchange => self.renamer.rest_of_exchange(from, to, request).await,
-            // Its journal may not have the end: until then the names are neither shown nor changed.
-            RenameMode::Replace | RenameMode::NoReplace => {
-                self.subtrees.entry_settled(from.0, from.1).await?;
-                self.subtrees.entry_settled(to.0, to.1).await
-            }
+/// What a predecessor left of a rename that counts as carried out.
+///
+/// Errors: the store's.
+pub async fn rest_of_rename(
+    ops: &Ops,
+    from: (Ino, &Name),
+    to: (Ino, &Name),
+    mode: RenameMode,
+    request: KernelRequest,
+) -> Result<(), FsError> {
+    match mode {
+        RenameMode::Exchange => ops.renamer.rest_of_exchange(from, to, request).await,
+        // Its journal may not have the end: until then the names are neither shown nor changed.
+        RenameMode::Replace | RenameMode::NoReplace => {
+            ops.subtrees.entry_settled(from.0, from.1).await?;
+            ops.subtrees.entry_settled(to.0, to.1).await
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::FsError;
 use crate::files::{Moved, MovedObject, OpenFiles};
-use crate::namespace::{Namespace, Pin};
+use crate::namespace::{Namespace, Pin, stored_version};
 use crate::store::Key;
 use crate::vocabulary::{Kind, ObjectVersion};
 use crate::writeback::Sealer;
@@ -74,7 +74,7 @@ impl Rebase {
             }
         }
         if let Some(file) = self.files.get(inode.ino) {
-            file.rebase(moved, key);
+            file.edit().rebase(moved, key);
         }
     }
 
@@ -87,7 +87,7 @@ impl Rebase {
             state.checked_at = None;
         }
         if let Some(file) = self.files.get(inode.ino) {
-            file.rebase(&moved, key);
+            file.edit().rebase(&moved, key);
         }
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Rebase {
                 continue;
             }
             let parent = self.namespace.directory(parent)?;
-            if let Some(version) = self.namespace.stored_version(&parent, &name).await? {
+            if let Some(version) = stored_version(&self.namespace, &parent, &name).await? {
                 self.rebase_moved(inode, version)?;
             }
         }

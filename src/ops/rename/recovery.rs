@@ -25,7 +25,9 @@ use crate::backoff::Backoff;
 use crate::error::FsError;
 use crate::files::{Moved, MovedObject, OpenFiles, StageFactory};
 use crate::journal::RenameIntent;
-use crate::namespace::{Namespace, Pin, SubtreeGuard, SubtreeLocks};
+use crate::namespace::{
+    Namespace, Pin, SubtreeGuard, SubtreeLocks, before_entry_removed, entry_added,
+};
 use crate::store::{
     DeletePending, DeleteQueue, Key, ListedObject, StoreErrorKind, WriteCondition, log_failure,
 };
@@ -276,7 +278,7 @@ impl RenameRecovery {
             && !self.namespace.stores_attributes()
             && let Some(dir) = self.paths.directory(to).await?
         {
-            self.namespace.entry_added(&dir).await;
+            entry_added(&self.namespace, &dir).await;
         }
         Ok(Finished::CarriedOut)
     }
@@ -292,13 +294,13 @@ impl RenameRecovery {
         let old_parent = self.paths.parent_of(&intent.from).await?;
         let new_parent = self.paths.parent_of(&intent.to).await?;
         if let (Some(dir), Some(name), false) = (&old_parent, old_name, gone.is_empty()) {
-            self.namespace.before_entry_removed(dir, &name).await?;
+            before_entry_removed(&self.namespace, dir, &name).await?;
         }
         self.move_known(intent, moved).await?;
         self.store.enqueue(gone)?;
         self.store.delete_soon();
         if let Some(dir) = new_parent.as_ref().filter(|_| !gone.is_empty()) {
-            self.namespace.entry_added(dir).await;
+            entry_added(&self.namespace, dir).await;
         }
         for dir in old_parent.iter().chain(&new_parent) {
             dir.state().dir.forget_listing();

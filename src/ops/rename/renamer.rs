@@ -41,7 +41,7 @@ pub struct Renamer {
 }
 
 impl Renamer {
-    /// As `Ops::rename`, on a mount that takes changes.
+    /// As `ops::rename`, on a mount that takes changes.
     pub async fn rename(
         &self,
         from: (Ino, &Name),

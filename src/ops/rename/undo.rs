@@ -6,7 +6,7 @@ use super::copies::{Copies, moved_key};
 use super::directory::{DirectoryRenamer, Moving};
 use crate::error::FsError;
 use crate::files::{Moved, MovedObject};
-use crate::namespace::Entry;
+use crate::namespace::{Entry, entry_added, put_marker};
 
 impl DirectoryRenamer {
     /// Of a rename that has failed, nobody has deleted an original.
@@ -19,7 +19,7 @@ impl DirectoryRenamer {
         }
         // It may have got a marker for the time after.
         if copies.failed.is_none() && !moving.objects.is_empty() {
-            self.namespace.entry_added(&moving.from.dir).await;
+            entry_added(&self.namespace, &moving.from.dir).await;
         }
     }
 
@@ -31,7 +31,7 @@ impl DirectoryRenamer {
             let before = unwanted.len();
             unwanted.retain(|(key, _)| key.as_str() != to.as_str());
             if unwanted.len() < before
-                && let Err(error) = self.namespace.put_marker(target).await
+                && let Err(error) = put_marker(&self.namespace, target).await
             {
                 tracing::warn!(%to, %error, "the marker of a directory keeps the mode and owner of the directory that was to replace it");
             }

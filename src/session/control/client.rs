@@ -37,6 +37,16 @@ pub enum AskError {
     Denied(StatusCode, String),
     #[error("its answer cannot be read: {0}")]
     Broken(String),
+    /// Anybody can claim to serve anything.
+    #[error("user {0} answers for a mount that is not that user's")]
+    Unproved(u32),
+}
+
+/// An answer, and the user whose process gave it: the kernel says which.
+#[derive(Debug)]
+pub struct Answer<T> {
+    pub value: T,
+    pub uid: u32,
 }
 
 impl AskError {
@@ -54,22 +64,34 @@ pub struct Refusal {
 
 /// Which mount answers at a socket, and how it is.
 pub async fn identity(socket: &Path) -> Result<Health, AskError> {
-    ask(socket, Method::GET, "/health", &()).await
+    let answer = ask(socket, Method::GET, "/health", &()).await;
+    answer.map(|answer| answer.value)
 }
 
 /// How the mount is that answers at a socket.
 pub async fn status(socket: &Path) -> Result<Status, AskError> {
-    ask(socket, Method::GET, "/status", &()).await
+    let answer = ask(socket, Method::GET, "/status", &()).await;
+    answer.map(|answer| answer.value)
 }
 
 /// Sends a request and reads its answer, and waits no longer than that. For a process
 /// without a run time.
 pub fn ask_within<T: DeserializeOwned>(
     socket: &Path,
-    (method, path): (Method, &str),
+    asked: (Method, &str),
     request: &impl Serialize,
     within: Duration,
 ) -> Result<T, AskError> {
+    answer_within(socket, asked, request, within).map(|answer| answer.value)
+}
+
+/// The same, with the user who answered.
+pub fn answer_within<T: DeserializeOwned>(
+    socket: &Path,
+    (method, path): (Method, &str),
+    request: &impl Serialize,
+    within: Duration,
+) -> Result<Answer<T>, AskError> {
     let broken = |error: io::Error| AskError::Broken(error.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -86,8 +108,9 @@ async fn ask<T: DeserializeOwned>(
     method: Method,
     path: &str,
     request: &impl Serialize,
-) -> Result<T, AskError> {
+) -> Result<Answer<T>, AskError> {
     let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
+    let uid = stream.peer_cred().map_err(unreachable)?.uid();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let body = serde_json::to_vec(request).map_err(|error| AskError::Broken(error.to_string()))?;
@@ -105,7 +128,8 @@ async fn ask<T: DeserializeOwned>(
     let bytes = body.to_bytes();
     let broken = |error: serde_json::Error| AskError::Broken(error.to_string());
     if status.is_success() {
-        return serde_json::from_slice(&bytes).map_err(broken);
+        let value = serde_json::from_slice(&bytes).map_err(broken)?;
+        return Ok(Answer { value, uid });
     }
     let refusal = serde_json::from_slice::<Refusal>(&bytes).map_err(broken)?;
     Err(AskError::Denied(status, refusal.error))

@@ -29,7 +29,8 @@ struct Left {
 impl Left {
     /// What failed is not waited for.
     fn is_over(&self) -> bool {
-        self.unsent.files() == self.unsent.failed.files && self.deletes == 0
+        let waits = self.unsent.files() > self.unsent.failed.files || self.unsent.is_losing;
+        !waits && self.deletes == 0
     }
 }
 
@@ -39,6 +40,7 @@ impl Left {
 /// it is not to be seen. Errors: of finding the path.
 pub async fn flush(served: &Served, path: &str, timeout: Duration) -> Result<Flushed, FsError> {
     let (began, deadline) = (SystemTime::now(), Instant::now() + timeout);
+    tracing::debug!(path, ?timeout, "waits until S3 has what was written");
     let inode = served.running.ops.controls().find(path).await?;
     served.running.ops.controls().retry_now();
     let mut pauses = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);

@@ -27,6 +27,14 @@ pub struct MountEntry {
     pub source: String,
 }
 
+impl MountEntry {
+    /// Whether this user has mounted it, of a mount of FUSE. Source: mount.fuse(8), `user_id`.
+    pub fn is_of_user(&self, uid: u32) -> bool {
+        let option = format!("user_id={uid}");
+        self.options.contains(&option)
+    }
+}
+
 /// The topmost mount at exactly this path, if any.
 pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
     Ok(topmost(entries()?, path))

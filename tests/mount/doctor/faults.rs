@@ -1,8 +1,10 @@
 //! More faults, each with its line: what credentials may not do, how the bucket is
 //! addressed, and what this host lacks.
 
+use std::process::Command;
+
 use super::{line, report, told, told_by};
-use crate::support::programs::without_fuse;
+use crate::support::programs::{run_by, without_fuse};
 use crate::support::proxy::{Fault, Rule};
 use crate::support::servers::STRANGER;
 use crate::support::{DiskKind, Mount, Server, SmallDisk};
@@ -77,14 +79,18 @@ fn a_spool_on_a_disk_with_little_room_is_told() {
 #[test]
 fn a_host_without_fuse_is_told() {
     let plan = Mount::builder();
-    let as_here = plan.subcommand("doctor");
-    let mut command = without_fuse(&plan.scratch().join("dev"));
-    command.arg(as_here.get_program()).args(as_here.get_args());
-    for (name, value) in as_here.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let masked = without_fuse(&plan.scratch().join("dev"));
+    let mut command = run_by(masked, &plan.subcommand("doctor"));
     told_by(&mut command, "fuse", "fail", &["modprobe fuse"]);
+}
+
+#[test]
+fn a_kernel_that_is_too_old_is_told() {
+    // Source: personality(2), UNAME26.
+    let mut old = Command::new("setarch");
+    old.arg("--uname-2.6");
+    let plan = Mount::builder();
+    let mut command = run_by(old, &plan.subcommand("doctor"));
+    let words = ["Linux 2.6.", "EINTR", "6.9 or later"];
+    told_by(&mut command, "kernel", "warn", &words);
 }

@@ -46,36 +46,46 @@ fn a_store_that_does_not_compare_checksums_is_told() {
     told(&plan, "checksums", "warn", &["not those of their checksum"]);
 }
 
+/// Some take as long as the doctor waits for an answer: all at once.
+fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for case in cases {
+            let test = &test;
+            scope.spawn(move || test(case));
+        }
+    });
+}
+
 #[test]
 fn tags_that_a_store_refuses_or_loses_are_told() {
-    for (fault, word) in [
+    let cases = [
         (Fault::Answer(501, "NotImplemented"), "nothing to do"),
         (Fault::Answer(403, "AccessDenied"), "s3:GetObjectTagging"),
         (Fault::Document(NO_TAGS), "does not keep them"),
         (Fault::Answer(503, "SlowDown"), "run it again"),
-    ] {
+    ];
+    at_once(cases, |(fault, word)| {
         let (plan, proxy) = Mount::behind_a_proxy();
         proxy.rule(Rule::on("GetObjectTagging", fault).of_store());
-        let plan = plan.args(["--request-timeout", "1s"]);
         told(&plan, "tags", "warn", &[word]);
         assert_eq!(plan.client.list(&plan.bucket, ""), []);
-    }
+    });
 }
 
 #[test]
 fn what_could_not_be_looked_at_in_time_is_told() {
-    for (op, key, check) in [
+    let cases = [
         ("HeadObject", "user_settings.py", "user_settings.py"),
         ("HeadObject", "logo.png", "content types"),
         ("ListMultipartUploads", "*", "list uploads"),
-    ] {
+    ];
+    at_once(cases, |(op, key, check)| {
         let (plan, proxy) = Mount::behind_a_proxy();
         plan.client.put(&plan.bucket, "logo.png", b"x");
         let busy = Rule::on(op, Fault::Answer(503, "SlowDown"));
         proxy.rule(busy.key(key).of_store());
-        let plan = plan.args(["--request-timeout", "1s"]);
         told(&plan, check, "warn", &["run it again"]);
-    }
+    });
 }
 
 #[test]
@@ -105,4 +115,22 @@ fn the_proxy_of_the_environment_is_named_without_its_password() {
         .env("NO_PROXY", "127.0.0.0/8");
     let (findings, _) = report(&mut past.subcommand("doctor"));
     assert_eq!(line(&findings, "proxy")["found"], "none for the endpoint");
+}
+
+#[test]
+fn what_a_doctor_that_was_killed_has_left_is_as_old_as_the_store_says() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let (left, file) = (".mediafs-doctor-1", ".mediafs-doctors");
+    for key in [left, file] {
+        plan.client.put(&plan.bucket, key, b"x");
+    }
+    let found = |check: &str| {
+        let (findings, _) = report(&mut plan.subcommand("doctor"));
+        findings.iter().any(|finding| finding["check"] == check)
+    };
+    assert!(!found("scratch objects"), "another doctor may be at work");
+    proxy.set_clock(700);
+    assert!(found("scratch objects"));
+    let keys = plan.client.list(&plan.bucket, "");
+    assert_eq!(keys, [(file.to_owned(), 1)]);
 }

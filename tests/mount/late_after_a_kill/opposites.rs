@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use rustix::fs::FileType;
 
 use super::{End, Running, files, held, plan, wait_for_files};
+use crate::support::late::{in_rounds, lands_in_time};
+use crate::support::programs::happens_within;
 use crate::support::proxy::{Fault, Gate, Proxy};
 use crate::support::{DURABILITIES, Mount, SupervisedMount, WAITS_FOR_LATE};
 
-/// A request is held for no longer after the end of its connection: then none is
-/// carried out any more.
-const HELD_FOR: Duration = Duration::from_secs(4);
-const ROUNDS: usize = 6;
+/// What waits for what may land late has begun to within this time, if it waits.
+const WAITS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Two changes, each the opposite of the other. What the first one sent comes late.
 #[derive(Debug, Clone, Copy)]
@@ -32,24 +32,23 @@ struct Opposites {
 
 const fn nothing(_: &Path) {}
 
-/// Tries each round in a directory of its own, until one was fast enough for what it assumes.
-fn in_rounds(what: &str, mut round: impl FnMut(usize) -> bool) {
-    let done = (0..ROUNDS).any(&mut round);
-    assert!(done, "{what}: the machine is too slow");
-}
-
-/// Has the held requests carried out while the opposite change is under way, or done.
-///
-/// Returns when they were.
-fn undo_while_they_land(cases: &[Opposites], mount: &Mount, gates: &[Gate]) -> Instant {
+/// Has the held requests carried out while the opposite change is under way, or done:
+/// whether early enough. Their connections ended after `began`.
+fn undo_while_they_land(
+    cases: &[Opposites],
+    mount: &Mount,
+    gates: &[Gate],
+    began: Instant,
+) -> bool {
+    let waits = || mount.log().matches(WAITS_FOR_LATE).count();
+    let before = waits();
     thread::scope(|scope| {
         for case in cases {
             let path = mount.path(case.name);
             scope.spawn(move || (case.second)(&path));
         }
-        thread::sleep(Duration::from_secs(1));
-        gates.iter().for_each(Gate::open);
-        Instant::now()
+        happens_within(WAITS_WITHIN, || waits() > before);
+        lands_in_time(gates, began)
     })
 }
 
@@ -81,24 +80,28 @@ const GIVEN_UP: [Opposites; 3] = [
 ];
 
 fn given_up_requests_undo_nothing(durability: &str, attributes: &str, end: End) {
-    in_rounds("given up", |_| {
+    in_rounds("given up", || {
         let (plan, proxy) = plan(durability, attributes);
         let mut mount = Running::start(plan, end);
         for case in &GIVEN_UP {
             prepare(case, &mount, case.name);
         }
+        let key = |case: &Opposites| format!("{}/{}", case.name, case.key);
+        // No answer: its retry succeeds.
+        let hang_up = |case| held(&proxy, "PutObject", &key(case), Fault::HangUp);
+        let gates: Vec<Gate> = GIVEN_UP.iter().map(hang_up).collect();
         let began = Instant::now();
-        let mut gates = Vec::new();
+        thread::scope(|scope| {
+            for case in &GIVEN_UP {
+                let path = mount.path(case.name);
+                scope.spawn(move || (case.first)(&path));
+            }
+        });
         for case in &GIVEN_UP {
-            let key = format!("{}/{}", case.name, case.key);
-            // No answer: its retry succeeds.
-            gates.push(held(&proxy, "PutObject", &key, Fault::HangUp));
-            (case.first)(&mount.path(case.name));
-            mount.wait_until_uploaded(&key, b"new");
+            mount.wait_until_uploaded(&key(case), b"new");
         }
         mount.succeed(end);
-        let landed = undo_while_they_land(&GIVEN_UP, &mount, &gates);
-        if landed - began > HELD_FOR {
+        if !undo_while_they_land(&GIVEN_UP, &mount, &gates, began) {
             return false;
         }
         check(&GIVEN_UP, &mount, &proxy, durability);
@@ -213,7 +216,7 @@ fn mknod(path: &Path, kind: FileType) {
 
 /// The kernel sends to the successor again what the predecessor had begun.
 fn what_is_sent_again_undoes_nothing(durability: &str, attributes: &str, cases: &[Opposites]) {
-    in_rounds("sent again", |_| {
+    in_rounds("sent again", || {
         let (plan, proxy) = plan(durability, attributes);
         let mount = SupervisedMount::start(plan);
         for case in cases {
@@ -241,11 +244,10 @@ fn what_is_sent_again_undoes_nothing(durability: &str, attributes: &str, cases: 
             })
             .collect();
         gates.iter().for_each(|gate| gate.wait_for(1));
-        mount.kill_daemon();
         let began = Instant::now();
+        mount.kill_daemon();
         firsts.into_iter().for_each(|first| first.join().unwrap());
-        let landed = undo_while_they_land(cases, &mount, &gates);
-        if landed - began > HELD_FOR {
+        if !undo_while_they_land(cases, &mount, &gates, began) {
             return false;
         }
         check(cases, &mount, &proxy, durability);
@@ -277,9 +279,9 @@ fn removals_after_a_takeover_do_not_wait_for_what_was_answered() {
     symlink("t", mount.path("l")).unwrap();
     fs::create_dir(mount.path("d")).unwrap();
     mount.kill_daemon();
-    let began = Instant::now();
     fs::remove_file(mount.path("f")).unwrap();
     fs::remove_file(mount.path("l")).unwrap();
     fs::remove_dir(mount.path("d")).unwrap();
-    assert!(began.elapsed() < HELD_FOR, "{:?}", began.elapsed());
+    let log = mount.log();
+    assert!(!log.contains(WAITS_FOR_LATE), "{log}");
 }

@@ -15,7 +15,7 @@ use crate::support::{Migration, pattern};
 #[track_caller]
 fn beside<T>(all: &Migration, code: i32, meanwhile: impl FnOnce() -> T) -> (Ended, T) {
     std::thread::scope(|scope| {
-        let import = scope.spawn(|| all.run("import", &["--yes", "--request-timeout", "3s"]));
+        let import = scope.spawn(|| all.run("import", &["--yes"]));
         let done = meanwhile();
         let ended = import.join().unwrap();
         assert_eq!(ended.code, code, "{}", ended.said);
@@ -89,8 +89,7 @@ fn ends_in_the_same_objects(fault: Fault) {
     for op in ops.into_iter().take(count) {
         all.proxy.rule(Rule::on(op, fault).times(1));
     }
-    // Each attempt has a third of it.
-    let ended = all.run("import", &["--yes", "--request-timeout", "6s"]);
+    let ended = all.run("import", &["--yes"]);
     assert_eq!(ended.code, 0, "{fault:?}: {}", ended.said);
     all.proxy.wait_until_idle();
     all.assert_equal();
@@ -141,7 +140,7 @@ fn a_run_that_s3_did_not_answer_goes_on_where_it_was() {
     }
     let down = Rule::on("UploadPart", Fault::Answer(503, "SlowDown"));
     all.proxy.rule(down.after(3).always());
-    let ended = all.run("import", &["--yes", "--request-timeout", "2s"]);
+    let ended = all.run("import", &["--yes", "--request-timeout", "4s"]);
     assert_eq!(ended.code, 4, "{}", ended.said);
     assert_eq!(ended.line("long")["symbol"], "!");
     assert_eq!(all.client.unfinished_uploads(&all.bucket), ["media/long"]);

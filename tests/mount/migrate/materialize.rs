@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::control::{curl, listening, mediafs};
@@ -72,7 +72,7 @@ struct Written {
 }
 
 /// Makes, replaces, renames and removes files below a folder until it is told to stop.
-fn write_on(folder: &Path, stops: &AtomicBool) -> Written {
+fn write_on(folder: &Path, rounds: &AtomicUsize, stops: &AtomicBool) -> Written {
     let mut written = Written::default();
     let mut number = 0_u64;
     while !stops.load(Ordering::Relaxed) {
@@ -109,6 +109,7 @@ fn write_on(folder: &Path, stops: &AtomicBool) -> Written {
         if let Err(error) = steps() {
             written.failed.push(format!("{}: {error}", path.display()));
         }
+        rounds.fetch_add(1, Ordering::Relaxed);
     }
     written
 }
@@ -126,19 +127,29 @@ fn a_directory_takes_the_mounts_place_under_writers_that_see_no_error_and_lose_n
     let stored = fs::metadata(mount.path("before/7")).unwrap();
     let reader = fs::File::open(mount.path("before/8")).unwrap();
     let stops = AtomicBool::new(false);
+    let rounds: [AtomicUsize; WRITERS] = Default::default();
+    let wait_for_more = |more: usize| {
+        let wanted = rounds
+            .each_ref()
+            .map(|it| it.load(Ordering::Relaxed) + more);
+        wait_until(WITHIN, "more of each writer", || {
+            let mut all = rounds.iter().zip(wanted);
+            all.all(|(rounds, wanted)| rounds.load(Ordering::Relaxed) >= wanted)
+        });
+    };
     let (ended, keys, all) = std::thread::scope(|scope| {
         let writers = (0..WRITERS).map(|number| {
             let folder = mount.path(format!("w{number}"));
             fs::create_dir(&folder).unwrap();
-            let stops = &stops;
-            scope.spawn(move || write_on(&folder, stops))
+            let (rounds, stops) = (&rounds[number], &stops);
+            scope.spawn(move || write_on(&folder, rounds, stops))
         });
         let writers: Vec<_> = writers.collect();
-        std::thread::sleep(Duration::from_millis(500));
+        wait_for_more(12);
         let ended = run(&mount, &directory, &["--timeout", "60s"]);
         let keys = mount.client().list(mount.bucket(), "");
         // They go on in the directory.
-        std::thread::sleep(Duration::from_millis(200));
+        wait_for_more(2);
         stops.store(true, Ordering::Relaxed);
         let all: Vec<Written> = writers.into_iter().map(|it| it.join().unwrap()).collect();
         (ended, keys, all)
@@ -214,26 +225,31 @@ fn changes_wait_no_longer_than_was_asked_whatever_becomes_of_who_asked() {
     fs::write(mount.path("f"), "x").unwrap();
     fs::write(mount.path("emptied"), "x").unwrap();
     let socket = listening(&mount);
-    let told = curl(&socket, "/barrier", Some(r#"{"within_ms": 2000}"#));
+    let asked = r#"{"within_ms": 5000}"#;
+    let began = Instant::now();
+    let told = curl(&socket, "/barrier", Some(asked));
     assert!(told.contains(r#""held":true"#), "{told}");
     // Nobody has more than one.
-    let again = curl(&socket, "/barrier", Some(r#"{"within_ms": 2000}"#));
+    let again = curl(&socket, "/barrier", Some(asked));
     assert!(again.contains("already"), "{again}");
     let (mut emptying, emptied_path) = (OpenOptions::new(), mount.path("emptied"));
     emptying.read(true).custom_flags(libc::O_TRUNC);
-    let began = Instant::now();
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
+    let waits = |done: std::io::Result<()>| {
+        done.unwrap();
+        began.elapsed()
+    };
     std::thread::scope(|scope| {
-        let change = scope.spawn(|| fs::write(mount.path("new"), "new"));
-        let rename = scope.spawn(|| fs::rename(mount.path("f"), mount.path("g")));
-        let emptied = scope.spawn(|| emptying.open(&emptied_path));
-        std::thread::sleep(Duration::from_millis(300));
-        assert!(!change.is_finished() && !rename.is_finished() && !emptied.is_finished());
-        change.join().unwrap().unwrap();
-        rename.join().unwrap().unwrap();
-        emptied.join().unwrap().unwrap();
+        let changes = [
+            scope.spawn(|| waits(fs::write(mount.path("new"), "new"))),
+            scope.spawn(|| waits(fs::rename(mount.path("f"), mount.path("g")))),
+            scope.spawn(|| waits(emptying.open(&emptied_path).map(drop))),
+        ];
+        for change in changes {
+            let waited = change.join().unwrap();
+            assert!(waited >= Duration::from_millis(4_900), "{waited:?}");
+        }
     });
-    assert!(began.elapsed() >= Duration::from_millis(1_500));
     wait_until(WITHIN, "the file", || mount.object("new").is_some());
     assert_eq!(fs::read(mount.path("g")).unwrap(), b"x");
     let ended = r#"{"number": 1, "how": "replaced"}"#;
@@ -250,12 +266,18 @@ fn a_writer_that_changes_names_before_it_closes_is_let_through_and_others_wait()
     let mut writer = fs::File::create(mount.path("tmp")).unwrap();
     writer.write_all(b"text").unwrap();
     std::thread::scope(|scope| {
-        let held = scope.spawn(|| curl(&socket, "/barrier", Some(r#"{"within_ms": 20000}"#)));
-        let opener = scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(500));
-            fs::write(mount.path("d/other"), "other")
+        let ask = |request| curl(&socket, "/barrier", Some(request));
+        let is_refused = |told: &String| told.contains("already");
+        let held = scope.spawn(move || {
+            // The looks below may be faster, and end at once.
+            let mut asked = std::iter::repeat_with(|| ask(r#"{"within_ms": 25000}"#));
+            asked.find(|told| !is_refused(told)).unwrap()
         });
-        std::thread::sleep(Duration::from_millis(800));
+        wait_until(WITHIN, "the barrier", || {
+            is_refused(&ask(r#"{"within_ms": 0}"#))
+        });
+        let opener = scope.spawn(|| fs::write(mount.path("d/other"), "other"));
+        std::thread::sleep(Duration::from_millis(300));
         assert!(!held.is_finished() && !opener.is_finished());
         fs::rename(mount.path("tmp"), mount.path("final")).unwrap();
         fs::write(mount.path("index"), "index").unwrap();
@@ -263,7 +285,9 @@ fn a_writer_that_changes_names_before_it_closes_is_let_through_and_others_wait()
         let told = held.join().unwrap();
         assert!(told.contains(r#""held":true"#), "{told}");
         assert!(!opener.is_finished());
-        curl(&socket, "/release", Some(r#"{"number": 1, "how": "lift"}"#));
+        let number = &serde_json::from_str::<serde_json::Value>(&told).unwrap()["number"];
+        let lift = format!(r#"{{"number": {number}, "how": "lift"}}"#);
+        curl(&socket, "/release", Some(&lift));
         opener.join().unwrap().unwrap();
     });
     for (name, text) in [("final", "text"), ("index", "index"), ("d/other", "other")] {

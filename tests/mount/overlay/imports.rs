@@ -144,7 +144,7 @@ fn s3_may_be_away_for_a_while() {
     let (plan, proxy) = held_import();
     let old = old_directory(&plan);
     let mut model = old_files(&old);
-    let plan = plan.durability("disk").args(["--request-timeout", "3s"]);
+    let plan = plan.durability("disk").args(["--request-timeout", "10s"]);
     let mount = over(plan, &old).start();
     assert_eq!(tree(&mount.root), model);
     proxy.rule(Rule::on("*", Fault::Answer(503, "SlowDown")).always());

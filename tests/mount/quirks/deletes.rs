@@ -11,7 +11,7 @@ use crate::support::{DURABILITIES, Mount, sys, wait_until};
 
 const FILES: usize = 60;
 /// Of an unmount that waits for nothing: less than the drain timeout.
-const STOPPED_WITHIN: Duration = Duration::from_secs(20);
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 const REFUSED: &str = "refuses bulk deletes";
 
 fn make_files(mount: &Mount, body: &str) {

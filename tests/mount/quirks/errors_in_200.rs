@@ -13,7 +13,7 @@ use crate::support::proxy::{Fault, Rule};
 use crate::support::{DURABILITIES, Mount, sys, wait_until};
 
 const FILES: usize = 60;
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn make_files(mount: &Mount, dir: &str) {
     fs::create_dir(mount.path(dir)).unwrap();

@@ -21,12 +21,12 @@ fn a_copy_of_a_byte_that_is_not_answered_ends_within_the_request_timeout_and_is_
     let path = mount.path("f");
     let changing = thread::spawn(move || fs::set_permissions(path, Permissions::from_mode(0o600)));
     let said = "no answer from S3 after";
-    crate::support::wait_until(Duration::from_secs(10), said, || mount.log().contains(said));
+    crate::support::wait_until(Duration::from_secs(60), said, || mount.log().contains(said));
     let seen = sys::errno(changing.join().unwrap());
     assert!([libc::EIO, libc::ETIMEDOUT].contains(&seen), "{seen}");
     // The timeout, and what looks whether it was applied all the same.
     assert!(
-        began.elapsed() < Duration::from_secs(30),
+        began.elapsed() < Duration::from_secs(90),
         "{:?}",
         began.elapsed()
     );
@@ -43,7 +43,7 @@ fn connections_that_died_without_a_word_cost_one_attempt_together() {
         plan.client.put(&plan.bucket, &format!("f{number}"), &body);
     }
     plan.client.put(&plan.bucket, "last", b"bytes");
-    let mount = plan.args(["--request-timeout", "6s"]).start();
+    let mount = plan.args(["--request-timeout", "24s"]).start();
     thread::scope(|scope| {
         for number in 0..FILES {
             let path = mount.path(format!("f{number}"));
@@ -57,9 +57,7 @@ fn connections_that_died_without_a_word_cost_one_attempt_together() {
     assert_eq!(fs::read(mount.path("last")).unwrap(), b"bytes");
     fs::rename(mount.path("last"), mount.path("moved")).unwrap();
     assert_eq!(mount.object("moved").unwrap(), b"bytes");
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
+    // One takes 8 seconds.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(16), "{took:?}");
 }

@@ -85,7 +85,15 @@ impl Plan {
     pub fn steps(&self, more: &[&str]) -> (Vec<Value>, i32) {
         let output = self.run(&[more, &["--yes", "--json"]].concat());
         let steps = serde_json::from_slice(&output.stdout);
-        let steps = steps.unwrap_or_else(|_| panic!("{}", said(&output)));
+        let steps: Vec<Value> = steps.unwrap_or_else(|_| panic!("{}", said(&output)));
+        let help = include_str!("../../../src/cli/help/setup.md");
+        for step in &steps {
+            // A name, a state, and the names of the fields.
+            let fields = step.as_object().unwrap().keys();
+            let words = ["name", "state"].map(|field| step[field].as_str().unwrap());
+            let mut words = words.into_iter().chain(fields.map(String::as_str));
+            assert!(words.all(|it| help.contains(&format!("`{it}`"))), "{step}");
+        }
         (steps, output.status.code().unwrap())
     }
 

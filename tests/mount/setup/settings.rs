@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use aws_sdk_s3::types::{AccessControlPolicy, Grant, Grantee, Permission, Type};
+
 use super::{Plan, WITHIN, state, unmount};
 use crate::support::Server;
 use crate::support::forward_proxy::ForwardProxy;
@@ -36,6 +38,52 @@ fn default_encryption_is_that_of_the_option() {
         rule.unwrap().sse_algorithm().as_str().to_owned()
     });
     assert_eq!(found, "AES256");
+}
+
+/// The bucket's grants: to whom, and what.
+fn grants(plan: &Plan) -> Vec<(String, String)> {
+    let bucket = plan.mount.bucket.clone();
+    plan.mount.client.call(async move |s3| {
+        let acl = s3.get_bucket_acl().bucket(bucket).send().await.unwrap();
+        let grants = acl.grants().iter().map(|grant| {
+            let to = grant.grantee().unwrap();
+            let name = to.uri().or(to.id()).unwrap_or_default().to_owned();
+            (name, grant.permission().unwrap().as_str().to_owned())
+        });
+        grants.collect()
+    })
+}
+
+#[test]
+fn what_others_were_given_stays_when_everybody_is_shut_out() {
+    const GROUPS: &str = "http://acs.amazonaws.com/groups";
+    let plan = Plan::on(Server::moto()).made();
+    let bucket = plan.mount.bucket.clone();
+    let everybody = (format!("{GROUPS}/global/AllUsers"), "READ".to_owned());
+    let logs = (format!("{GROUPS}/s3/LogDelivery"), "WRITE".to_owned());
+    let given = [everybody.clone(), logs.clone()];
+    plan.mount.client.call(async move |s3| {
+        let acl = s3.get_bucket_acl().bucket(&bucket).send().await.unwrap();
+        let mut policy = AccessControlPolicy::builder().set_owner(acl.owner().cloned());
+        for (uri, permission) in given {
+            let to = Grantee::builder().r#type(Type::Group).uri(uri).build();
+            let permission = Permission::from(permission.as_str());
+            let grant = Grant::builder().grantee(to.unwrap()).permission(permission);
+            policy = policy.grants(grant.build());
+        }
+        let put = s3.put_bucket_acl().bucket(&bucket);
+        let put = put.access_control_policy(policy.build()).send();
+        put.await.unwrap();
+    });
+    let (steps, _) = plan.steps(&[]);
+    assert_eq!(state(&steps, "ACL"), "conflict", "{steps:#?}");
+    let (steps, _) = plan.steps(&["--force"]);
+    assert_eq!(state(&steps, "ACL"), "done", "{steps:#?}");
+    let left = grants(&plan);
+    assert!(
+        !left.contains(&everybody) && left.contains(&logs),
+        "{left:?}"
+    );
 }
 
 #[test]

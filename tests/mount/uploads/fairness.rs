@@ -3,10 +3,16 @@
 use std::fs::{self, File};
 use std::io::Write;
 
-use super::{ALWAYS, WITHIN, behind_a_proxy};
+use super::{ALWAYS, WITHIN};
 use crate::support::data::{MIB, assert_same_bytes};
-use crate::support::proxy::{Fault, Rule};
-use crate::support::{Mount, pattern, sys, wait_until};
+use crate::support::proxy::{Fault, Proxy, Rule};
+use crate::support::{Mount, MountBuilder, pattern, sys, wait_until};
+
+/// What is stuck is not sent again meanwhile.
+fn behind_a_proxy() -> (MountBuilder, Proxy) {
+    let (plan, proxy) = super::behind_a_proxy();
+    (plan.args(["--request-timeout", "10min"]), proxy)
+}
 
 /// A file of 22 MiB, closed in the background.
 fn closing(mount: &Mount, name: &str, body: &[u8]) -> std::thread::JoinHandle<()> {

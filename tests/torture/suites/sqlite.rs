@@ -11,7 +11,7 @@ use crate::support::suite::builder;
 /// What every program here begins with.
 const OPEN: &str = r#"
 import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+db = sqlite3.connect(sys.argv[1], timeout=600, isolation_level=None)
 assert db.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
 "#;
 

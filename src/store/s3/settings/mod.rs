@@ -16,10 +16,12 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
+use aws_sdk_s3::operation::get_bucket_acl::GetBucketAclOutput;
 use aws_sdk_s3::types::{
-    BucketCannedAcl, BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
-    PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
-    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
+    AccessControlPolicy, BucketCannedAcl, BucketLocationConstraint, BucketVersioningStatus,
+    CreateBucketConfiguration, Grant, PublicAccessBlockConfiguration, ServerSideEncryption,
+    ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
+    VersioningConfiguration,
 };
 
 use super::S3Store;
@@ -232,30 +234,55 @@ pub async fn block_public_access(store: &S3Store) -> Result<(), StoreError> {
     put.await.map(drop)
 }
 
-/// What the bucket's ACL lets everybody do.
-pub async fn public_grants(store: &S3Store) -> Result<Setting<Vec<String>>, StoreError> {
+async fn acl(store: &S3Store) -> Result<GetBucketAclOutput, StoreError> {
     let answer = read(store, async |client: Client| {
         client.get_bucket_acl().bucket(&store.bucket).send().await
     });
-    let public = answer.await.map(|answer| {
-        let grants = answer.grants().iter().filter_map(|grant| {
-            let group = grant.grantee()?.uri()?;
-            let end = EVERYBODY.iter().find(|end| group.ends_with(**end))?;
+    answer.await
+}
+
+/// The group of everybody that a grant is for; none where it is for somebody.
+fn everybody(grant: &Grant) -> Option<&'static str> {
+    let group = grant.grantee()?.uri()?;
+    EVERYBODY.into_iter().find(|end| group.ends_with(end))
+}
+
+/// What the bucket's ACL lets everybody do.
+pub async fn public_grants(store: &S3Store) -> Result<Setting<Vec<String>>, StoreError> {
+    let public = acl(store).await.map(|acl| {
+        let grants = acl.grants().iter().filter_map(|grant| {
+            let group = everybody(grant)?.trim_start_matches("/global/");
             let permission = grant.permission()?.as_str();
-            Some(format!(
-                "{permission} for {}",
-                end.trim_start_matches("/global/")
-            ))
+            Some(format!("{permission} for {group}"))
         });
         grants.collect()
     });
     setting(public, "AccessControlListNotSupported")
 }
 
-pub async fn make_acl_private(store: &S3Store) -> Result<(), StoreError> {
+/// Takes away what everybody may do. What others were given stays.
+pub async fn end_public_grants(store: &S3Store) -> Result<(), StoreError> {
+    let acl = acl(store).await?;
+    let owner = acl.owner().and_then(|owner| owner.id());
+    let of_owner = |grant: &Grant| {
+        let id = grant.grantee().and_then(|it| it.id());
+        id.is_some() && id == owner
+    };
+    let grants = acl.grants().iter().filter(|it| everybody(it).is_none());
+    let kept: Vec<Grant> = grants.cloned().collect();
+    let is_private = kept.iter().all(of_owner);
     let put = change(store, async |client: Client| {
         let put = client.put_bucket_acl().bucket(&store.bucket);
-        put.acl(BucketCannedAcl::Private).send().await
+        // Some stores take an ACL by its name alone.
+        let put = if is_private {
+            put.acl(BucketCannedAcl::Private)
+        } else {
+            let policy = AccessControlPolicy::builder()
+                .set_owner(acl.owner().cloned())
+                .set_grants(Some(kept.clone()));
+            put.access_control_policy(policy.build())
+        };
+        put.send().await
     });
     put.await.map(drop)
 }
