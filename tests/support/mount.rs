@@ -19,7 +19,7 @@ use super::servers::{Server, dies_with_parent};
 const MOUNTED_WITHIN: Duration = Duration::from_secs(60);
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
-const LOGGED_WITHIN: Duration = Duration::from_secs(2);
+const LOGGED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A mounted bucket. Dropped, it is unmounted whatever state it is in.
 #[derive(Debug)]
