@@ -267,3 +267,16 @@ fn colour_is_for_terminals_whose_user_wants_it() {
     assert!(plain.matches("Usage: ").count() >= all.len() - 1, "{plain}");
     assert!(!plain.contains('\u{1b}'), "{plain}");
 }
+
+#[test]
+fn completions_name_the_commands_that_people_type() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run_within(WITHIN, &mut mediafs(["completions", shell]));
+        let text = said(&output);
+        assert!(output.status.success(), "{text}");
+        for word in ["status", "healthcheck", "leave-in-spool", "durability"] {
+            assert!(text.contains(word), "{shell}: {word}");
+        }
+        assert!(!text.contains("notifier"), "{shell}");
+    }
+}

@@ -336,19 +336,6 @@ fn a_configuration_is_shown_and_checked_without_a_mount() {
 }
 
 #[test]
-fn completions_name_the_commands_that_people_type() {
-    for shell in ["bash", "zsh", "fish"] {
-        let output = run_within(WITHIN, &mut mediafs(["completions", shell]));
-        let text = said(&output);
-        assert!(output.status.success(), "{text}");
-        for word in ["status", "healthcheck", "leave-in-spool", "durability"] {
-            assert!(text.contains(word), "{shell}: {word}");
-        }
-        assert!(!text.contains("notifier"), "{shell}");
-    }
-}
-
-#[test]
 fn commands_that_come_during_a_takeover_wait_for_the_successor() {
     let (plan, proxy) = Mount::behind_a_proxy();
     let mount = SupervisedMount::start(plan.durability("disk"));
