@@ -20,6 +20,7 @@ mod show;
 mod source;
 mod target;
 mod units;
+mod variables;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

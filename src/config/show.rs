@@ -72,7 +72,7 @@ impl ConfigSource {
 }
 
 /// Every setting, and what its help says of its default.
-fn names_and_defaults() -> Vec<(String, Option<String>)> {
+pub(super) fn names_and_defaults() -> Vec<(String, Option<String>)> {
     let arguments = ARGUMENTS.map(|name| (name.to_owned(), None));
     let command = Options::augment_args(clap::Command::new(""));
     let flags = command.get_arguments().filter_map(|arg| {

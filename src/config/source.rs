@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 use serde_json::Value;
@@ -11,9 +11,10 @@ use serde_json::Value;
 use crate::store::ProxyUrl;
 
 use super::authentik::{AuthentikSource, Setting, SettingValue, Usage};
+use super::variables::Variables;
 use super::{
-    AUTHENTIK_LAYER, CONFIG_DIR, Config, ConfigError, ENV_PREFIX, NO_PATH, Options, Target,
-    UsageConfig, explain, origin, resolve,
+    AUTHENTIK_LAYER, CONFIG_DIR, Config, ConfigError, NO_PATH, Options, Target, UsageConfig,
+    explain, origin, resolve,
 };
 
 /// What a configuration is read from: file, environment and command line.
@@ -87,9 +88,7 @@ impl ConfigSource {
             figment = figment.merge(Toml::file_exact(file));
         }
         if self.reads_environment {
-            let env = Env::prefixed(ENV_PREFIX);
-            figment = figment
-                .merge(env.map(|name| name.as_str().replace('_', "-").to_lowercase().into()));
+            figment = figment.merge(Variables::of_process());
         }
         let figment = figment.merge(Serialized::defaults(&self.flags));
         let Some(source) = self.authentik(&extract(&figment)?, &figment) else {

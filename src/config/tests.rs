@@ -1,5 +1,11 @@
 use std::fs;
 
+use clap::{Args, FromArgMatches};
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use serde_json::{Value, json};
+
+use super::variables::Variables;
 use super::*;
 
 fn place() -> Target {
@@ -246,4 +252,89 @@ fn each_setting_is_shown_with_where_it_was_written() {
     );
     assert!(of("spool").0.ends_with("/spool"), "what it comes to here");
     assert!(settings.len() > 40, "{}", settings.len());
+}
+
+/// What is written for every setting, beside the words that it has.
+const TEXTS: [&str; 11] = [
+    "123456789012",
+    "7",
+    "1.10",
+    "-1",
+    "true",
+    "false",
+    "5s",
+    "8MiB",
+    "a-b",
+    "/a/b",
+    "127.0.0.1:9750",
+];
+
+/// A setting as a flag, where it has one; in a file; as a variable.
+fn each_way(name: &str, text: &str) -> [Option<Value>; 3] {
+    let value = |options: Options| options.by_name().remove(name);
+    let command = Options::augment_args(clap::Command::new("").no_binary_name(true));
+    let flag = command.try_get_matches_from([format!("--{name}={text}")]);
+    let flag = flag.and_then(|matches| Options::from_arg_matches(&matches));
+    let flag = match name {
+        "bucket" | "prefix" | "mountpoint" => Some(json!(text)),
+        _ => flag.ok().and_then(value),
+    };
+    let in_file = |written: String| {
+        let file = Toml::string(&format!("{name} = {written}"));
+        Figment::from(file).extract::<Options>().ok()
+    };
+    let in_file = in_file(format!("{text:?}")).or_else(|| in_file(text.to_owned()));
+    let variable = Variables::new([(name.to_owned(), text.to_owned())]);
+    let variable = Figment::from(variable).extract::<Options>().ok();
+    [flag, in_file.and_then(value), variable.and_then(value)]
+}
+
+#[test]
+fn a_setting_is_the_same_as_a_flag_in_a_file_and_as_a_variable() {
+    let command = Options::augment_args(clap::Command::new(""));
+    for (name, _) in show::names_and_defaults() {
+        let known = |it: &&clap::Arg| it.get_long() == Some(name.as_str());
+        let words = command.get_arguments().find(known);
+        let words = words.map(clap::Arg::get_possible_values);
+        let words = words.unwrap_or_default();
+        let words = words.iter().map(|word| word.get_name());
+        let mut taken = 0;
+        for text in TEXTS.into_iter().chain(words) {
+            // As a flag it has a file, or nothing.
+            if name == "from-authentik" && ["true", "false"].contains(&text) {
+                continue;
+            }
+            let [flag, in_file, variable] = each_way(&name, text);
+            assert_eq!(variable, flag, "{name} = {text}, as a variable");
+            assert_eq!(in_file, flag, "{name} = {text}, in a file");
+            taken += usize::from(flag.is_some());
+        }
+        assert!(taken > 0, "{name}: nothing is taken");
+    }
+}
+
+#[test]
+fn a_variable_of_digits_is_text_where_text_is_wanted() {
+    for name in ["expected-bucket-owner", "bucket", "prefix", "profile"] {
+        for text in ["123456789012", "00012", "1.10", "true", "[a]"] {
+            let [_, _, variable] = each_way(name, text);
+            assert_eq!(variable, Some(json!(text)), "{name} = {text}");
+        }
+    }
+    let [_, _, variable] = each_way("from-authentik", "true");
+    assert_eq!(variable, Some(json!([])), "those that authentik has anyhow");
+    let [_, _, variable] = each_way("from-authentik", "[a, b]");
+    assert_eq!(variable, Some(json!(["a", "b"])));
+    let wrong = Variables::new([("fuse-threads".to_owned(), "many".to_owned())]);
+    let told = explain(
+        Figment::from(wrong)
+            .extract::<Options>()
+            .unwrap_err()
+            .into_iter()
+            .next(),
+    );
+    assert!(
+        told.to_string().contains("(from MEDIAFS_FUSE_THREADS)"),
+        "{told}"
+    );
 }
