@@ -121,6 +121,7 @@ impl Storage<'_> {
                 self.origin_of_backend()
             ));
         }
+        notes.extend(self.note_of_path());
         let of_urls = ["custom_domain", "secure_urls"];
         let of_urls: Vec<&str> = of_urls
             .into_iter()
@@ -151,6 +152,26 @@ impl Storage<'_> {
             }
         }
         notes
+    }
+
+    /// Where the file backend looks, if it is told. A path of all usages has a folder for
+    /// each; one of media had none up to 2025.10.
+    fn note_of_path(&self) -> Option<String> {
+        let usage = self.usage.name();
+        let own = format!("storage.{usage}.file.path");
+        let keys = [own.clone(), "storage.file.path".to_owned()];
+        let (key, found) = keys
+            .into_iter()
+            .find_map(|key| Some((key.clone(), self.values.get(&key)?)))?;
+        let Text { text, origin } = self.text_of(&key, found).ok()??;
+        let path = text.trim_end_matches('/');
+        let before = match self.usage {
+            Usage::Media if key == own => format!(", up to 2025.10 in {path} itself"),
+            Usage::Media | Usage::Reports => String::new(),
+        };
+        Some(format!(
+            "authentik's file backend has its {usage} in {path}/{usage} of the container{before} ({origin}): the mount has to be there"
+        ))
     }
 
     /// A custom endpoint is asked by path, as boto3 does, unless told otherwise.
@@ -228,11 +249,15 @@ impl Storage<'_> {
             .find_map(|key| Some((key.clone(), self.values.get(&key)?)))
     }
 
-    /// Empty counts as not given.
     fn text(&self, name: &str) -> Result<Option<Text>, String> {
-        let Some((key, found)) = self.found(name) else {
-            return Ok(None);
-        };
+        match self.found(name) {
+            Some((key, found)) => self.text_of(&key, found),
+            None => Ok(None),
+        }
+    }
+
+    /// Empty counts as not given.
+    fn text_of(&self, key: &str, found: &Found) -> Result<Option<Text>, String> {
         let text = match &found.value {
             Value::Null => return Ok(None),
             Value::Bool(value) => value.to_string(),

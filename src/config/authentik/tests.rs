@@ -218,6 +218,18 @@ fn endpoint_and_addressing_are_as_boto3_has_them() {
     }
 }
 
+/// The keys of 2024.2 to 2025.10, which are an override since.
+#[test]
+fn endpoint_and_addressing_of_the_media_beat_those_of_all() {
+    const MEDIA_SSL: &str = "AUTHENTIK_STORAGE__MEDIA__S3__USE_SSL";
+    const MEDIA_STYLE: &str = "AUTHENTIK_STORAGE__MEDIA__S3__ADDRESSING_STYLE";
+    let case = variables(&[(SSL, "true"), (MEDIA_SSL, "false")]);
+    let plain = "http://s3.us-east-1.amazonaws.com";
+    assert_eq!(one(&case, "endpoint-url"), plain);
+    let case = variables(&[(STYLE, "virtual"), (MEDIA_STYLE, "path")]);
+    assert_eq!(one(&case, "force-path-style"), "true");
+}
+
 #[test]
 fn credentials_are_those_that_authentik_would_use() {
     const TOKEN: &str = "AUTHENTIK_STORAGE__S3__SESSION_TOKEN";
@@ -229,6 +241,14 @@ fn credentials_are_those_that_authentik_would_use() {
         (&[(ACCESS, "a"), (SECRET, "s"), (OLD_TOKEN, "t")], "a s t"),
         (
             &[(ACCESS, "a"), (SECRET, "s"), (TOKEN, "t"), (OLD_TOKEN, "o")],
+            "a s t",
+        ),
+        (
+            &[
+                (ACCESS, "a"),
+                (SECRET, "s"),
+                ("AUTHENTIK_STORAGE__S3__SECURITY_TOKEN", "t"),
+            ],
             "a s t",
         ),
         (&[(ACCESS, ""), (SECRET, "")], "-"),
@@ -334,10 +354,28 @@ fn reports_have_a_place_of_their_own() {
         (MEDIA_BUCKET, "m"),
         ("AUTHENTIK_STORAGE__REPORTS__S3__BUCKET_NAME", "r"),
         ("AUTHENTIK_STORAGE__REPORTS__S3__ENDPOINT", "http://r"),
+        (REGION, "of-all"),
+        ("AUTHENTIK_STORAGE__REPORTS__S3__REGION", "of-reports"),
+        (ACCESS, "a"),
+        (SECRET, "s"),
+        ("AUTHENTIK_STORAGE__REPORTS__S3__ACCESS_KEY", "ra"),
+        ("AUTHENTIK_STORAGE__REPORTS__S3__SECRET_KEY", "rs"),
+        ("AUTHENTIK_STORAGE__BACKEND", "file"),
+        ("AUTHENTIK_STORAGE__REPORTS__BACKEND", "s3"),
     ];
     let mut case = variables(&lines);
     assert_eq!(one(&case, "bucket"), "m");
+    assert_eq!(one(&case, "region"), "of-all");
+    assert_eq!(one(&case, "keys"), "a s");
+    assert_eq!(one(&case, "notes"), "");
     case.reports = true;
+    assert_eq!(one(&case, "region"), "of-reports");
+    assert_eq!(one(&case, "keys"), "ra rs");
+    let notes = one(&case, "notes");
+    assert!(
+        notes.contains("S3 backend (storage.reports.backend, "),
+        "{notes}"
+    );
     assert_eq!(one(&case, "bucket"), "r");
     assert_eq!(one(&case, "prefix"), "reports");
     assert_eq!(one(&case, "endpoint-url"), "http://r");
@@ -380,11 +418,54 @@ fn what_a_mount_has_no_use_for_is_told() {
 }
 
 #[test]
+fn where_authentik_looks_for_its_files_is_told() {
+    const ALL: &str = "AUTHENTIK_STORAGE__FILE__PATH";
+    const MEDIA: &str = "AUTHENTIK_STORAGE__MEDIA__FILE__PATH";
+    const REPORTS: &str = "AUTHENTIK_STORAGE__REPORTS__FILE__PATH";
+    for (lines, reports, expected) in [
+        (
+            &[(ALL, "/data/")][..],
+            false,
+            "media in /data/media of the container (storage.file.path, AUTHENTIK_STORAGE__FILE__PATH)",
+        ),
+        (&[(ALL, "/data")], true, "reports in /data/reports of"),
+        (
+            &[(ALL, "/data"), (MEDIA, "/media")],
+            false,
+            "media in /media/media of the container, up to 2025.10 in /media itself",
+        ),
+        (&[(ALL, "/d"), (MEDIA, "/m")], true, "reports in /d/reports"),
+        (
+            &[(REPORTS, "/r")],
+            true,
+            "reports in /r/reports of the container (",
+        ),
+        (&[(ALL, "env://AT?/d")], false, "media in /d/media"),
+    ] {
+        let case = Case {
+            reports,
+            ..variables(lines)
+        };
+        let notes = one(&case, "notes");
+        assert!(notes.contains(expected), "{lines:?}: {notes}");
+    }
+    let case = yaml("storage: {media: {file: {path: /media}}}");
+    assert!(one(&case, "notes").contains("in /media/media"));
+    for silent in [(REPORTS, "/r"), (ALL, "")] {
+        assert_eq!(one(&variables(&[silent]), "notes"), "", "{silent:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_used_is_refused_with_its_key_and_place() {
     for (case, expected) in [
         (
             variables(&[("AUTHENTIK_STORAGE__S3__SIGNATURE_VERSION", "s3")]),
             "Signature Version 4",
+        ),
+        (
+            variables(&[("AUTHENTIK_STORAGE__MEDIA__S3__SIGNATURE_VERSION", "s3")]),
+            "storage.media.s3.signature_version",
         ),
         (
             variables(&[(ACCESS, "a")]),
