@@ -10,8 +10,6 @@ use std::sync::Arc;
 use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_types::os_shim_internal::{Env, Fs};
-use hyper::Uri;
-use hyper_util::client::proxy::matcher::Matcher;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -19,21 +17,8 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::dial::Dial;
 use super::pooled_client::PooledClient;
+use super::proxies::proxy;
 use super::s3_settings::S3Settings;
-use crate::store::ProxyUrl;
-
-/// Variables that name proxies, as curl and the AWS SDKs read them.
-const PROXY_VARIABLES: [&str; 6] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
-/// Where machines and containers get credentials from: never behind a proxy.
-/// Sources: EC2 User Guide, "Instance metadata"; ECS and EKS, "container credentials".
-const LINK_LOCAL: &str = "169.254.0.0/16,fd00:ec2::254,fd00:ec2::23";
 
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +65,8 @@ pub(super) async fn clients(
     let trusted = trusted(settings, files)
         .await
         .or_else(|error| kept(error).map(|()| None))?;
-    let proxy = proxy(settings.proxy.as_ref()).or_else(|error| kept(error).map(|()| None))?;
+    let proxy = proxy(settings.proxy.as_ref()).map_err(NetworkError::Proxy);
+    let proxy = proxy.or_else(|error| kept(error).map(|()| None))?;
     let dial = Dial::new(tls(trusted.unwrap_or_else(of_system))?, proxy);
     Ok(move || PooledClient::shared(dial.clone()))
 }
@@ -159,87 +145,6 @@ fn certificates(path: &Path) -> Result<RootCertStore, String> {
         return Err("it has no certificate in PEM form".to_owned());
     }
     Ok(roots)
-}
-
-/// The proxy of the option, else those of the environment.
-///
-/// Source: AWS SDKs and Tools Reference Guide, "HTTP proxy"; curl(1), "Environment".
-fn proxy(named: Option<&ProxyUrl>) -> Result<Option<Matcher>, NetworkError> {
-    let Some(except) = exceptions() else {
-        return Ok(None);
-    };
-    let Some(url) = named else {
-        return proxies_of_environment();
-    };
-    tracing::info!(proxy = %url, except, "requests go through a proxy");
-    Ok(Some(matcher(url, &format!("{except},{LINK_LOCAL}"))))
-}
-
-fn matcher(proxy: &ProxyUrl, except: &str) -> Matcher {
-    let matcher = Matcher::builder().all(proxy.with_credentials());
-    matcher.no(except).build()
-}
-
-/// What is reached without a proxy; none where that is everything.
-fn exceptions() -> Option<String> {
-    let except = ["NO_PROXY", "no_proxy"].map(env::var);
-    let except = except.into_iter().find_map(Result::ok).unwrap_or_default();
-    // The library has it mean every name, and no address.
-    let is_all = except.split(',').any(|it| it.trim() == "*");
-    (!is_all).then_some(except)
-}
-
-/// A proxy, and what names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedProxy {
-    pub url: ProxyUrl,
-    /// An option or a variable.
-    pub named_by: &'static str,
-}
-
-/// The proxy that requests to this URL go through: that of the option, else those of the
-/// environment.
-pub fn proxy_of(named: Option<&ProxyUrl>, url: &str) -> Option<NamedProxy> {
-    let uri: Uri = url.parse().ok()?;
-    let except = exceptions()?;
-    if let Some(named) = named {
-        matcher(named, &except).intercept(&uri)?;
-        return Some(NamedProxy {
-            url: named.clone(),
-            named_by: "--proxy",
-        });
-    }
-    let found = Matcher::from_env().intercept(&uri)?;
-    let found = ProxyUrl::parse(&found.uri().to_string()).ok()?;
-    let begins = [uri.scheme_str()?, "all"];
-    let is_of_scheme = |name: &&&'static str| {
-        let name = name.to_ascii_lowercase();
-        begins.iter().any(|begin| name == format!("{begin}_proxy"))
-    };
-    PROXY_VARIABLES
-        .iter()
-        .filter(is_of_scheme)
-        .find_map(|name| {
-            let url = ProxyUrl::parse(&env::var(name).ok()?).ok()?;
-            (url.to_string() == found.to_string()).then_some(NamedProxy {
-                url,
-                named_by: name,
-            })
-        })
-}
-
-fn proxies_of_environment() -> Result<Option<Matcher>, NetworkError> {
-    let mut found = false;
-    for name in PROXY_VARIABLES {
-        let Some(text) = env::var(name).ok().filter(|text| !text.is_empty()) else {
-            continue;
-        };
-        let url = ProxyUrl::parse(&text);
-        let url = url.map_err(|why| NetworkError::Proxy(format!("{name} {why}")))?;
-        tracing::info!(name, proxy = %url, "requests go through a proxy, except to hosts of NO_PROXY");
-        found = true;
-    }
-    Ok(found.then(Matcher::from_env))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod list_quirks;
 mod multipart;
 mod object;
 mod pooled_client;
+mod proxies;
 mod region;
 mod request_options;
 mod s3_settings;
@@ -29,7 +30,8 @@ mod whole;
 
 pub use checksum::{ChecksumChoice, UploadChecksum};
 pub use customer_key::CustomerKey;
-pub use http::{NamedProxy, NetworkError, OnNetworkError, proxy_of};
+pub use http::{NetworkError, OnNetworkError};
+pub use proxies::{NamedProxy, proxy_of};
 pub use request_options::{RequestOptions, ServerEncryption};
 pub use s3_settings::{Addressing, AwsVariants, Identity, S3Settings};
 
