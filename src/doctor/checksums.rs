@@ -2,6 +2,7 @@
 
 use super::permissions::{BODY, scratch_key};
 use super::{NO_ANSWER, Report};
+use crate::store::permissions;
 use crate::store::s3::inspect::{self, ChecksumUse};
 use crate::store::s3::{S3Store, UploadChecksum};
 use crate::store::{DeleteRequest, ObjectStore, StoreErrorKind};
@@ -44,9 +45,14 @@ pub(super) async fn examine(
             format!("the store takes bytes that are not those of their checksum ({words})"),
             "use an endpoint with https, which protects what is sent, and 'mediafs verify' after an import",
         ),
-        Err(error) if error.kind == StoreErrorKind::AccessDenied => {
-            report.ok(CHECK, format!("not known: {error}"));
-        }
+        Err(error) if error.kind == StoreErrorKind::AccessDenied => report.warn(
+            CHECK,
+            format!("not known: {error}"),
+            format!(
+                "allow {} on the objects below the prefix, whatever checksum goes along",
+                permissions::WRITE
+            ),
+        ),
         Err(error) => report.warn(CHECK, format!("not known: {error}"), NO_ANSWER),
     }
 }

@@ -7,6 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{Report, shown};
 use crate::config::Config;
+use crate::private::NotPrivate;
 
 const FUSE_DEVICE: &str = "/dev/fuse";
 const FUSE_CONF: &str = "/etc/fuse.conf";
@@ -113,7 +114,7 @@ fn spool(dir: &Path, report: &mut Report) {
     if there == dir
         && let Err(error) = crate::private::directory(dir)
     {
-        report.fail("spool", error.to_string(), "do what it says");
+        report.fail("spool", error.to_string(), advice(&error));
         return;
     }
     match rustix::fs::statvfs(there) {
@@ -144,6 +145,28 @@ fn spool(dir: &Path, report: &mut Report) {
             format!("files could not be uploaded ({kept} entries)"),
             "mediafs spool list",
         );
+    }
+}
+
+/// What to type where the spool is not this user's alone.
+fn advice(error: &NotPrivate) -> String {
+    match error {
+        NotPrivate::Symlink(path) => {
+            format!("readlink -f {}: name that with --spool", shown(path))
+        }
+        NotPrivate::NotADirectory(_) | NotPrivate::NotAFile(_) => {
+            "name a directory with --spool".to_owned()
+        }
+        NotPrivate::Foreign { path, own, .. } => {
+            format!("chown {own} {}, or choose another --spool", shown(path))
+        }
+        NotPrivate::Writable { path, .. } => {
+            format!("chmod go-w {}, or choose another --spool", shown(path))
+        }
+        NotPrivate::Io { path, .. } => format!(
+            "ls -ld {}: let this user write to it, or choose another --spool",
+            shown(path)
+        ),
     }
 }
 

@@ -33,13 +33,7 @@ pub(super) fn examine(config: &Config, report: &mut Report) {
             entry
         }
         Err(error) => {
-            let advice = match error {
-                MountpointError::NotEmpty(_) => {
-                    "move the files away, or import them into the bucket"
-                }
-                _ => "do what it says",
-            };
-            report.fail("mountpoint", error.to_string(), advice);
+            report.fail("mountpoint", error.to_string(), advice(&error));
             None
         }
     };
@@ -48,6 +42,31 @@ pub(super) fn examine(config: &Config, report: &mut Report) {
         stacked(path, report);
         hidden(path, report);
         containers::examine(path, &entry, report);
+    }
+}
+
+/// What to type where a directory cannot be mounted on.
+fn advice(error: &MountpointError) -> String {
+    match error {
+        MountpointError::Missing(path) => format!("mkdir -p {}", shown(path)),
+        MountpointError::NotADirectory(_) => "name a directory as the mountpoint".to_owned(),
+        MountpointError::AlreadyMounted { path, .. } => {
+            format!("umount {}, or name another mountpoint", shown(path))
+        }
+        MountpointError::Dead { path, .. } => {
+            let path = shown(path);
+            format!("umount -l {path}; without root: fusermount3 -uz {path}")
+        }
+        MountpointError::Silent { path, .. } => {
+            format!("end its daemon, or umount -f {}", shown(path))
+        }
+        MountpointError::NotEmpty(_) => {
+            "move the files away, or import them into the bucket".to_owned()
+        }
+        MountpointError::Io { path, .. } => format!(
+            "ls -ld {}: let this user read it and search the folders above, or name another mountpoint",
+            shown(path)
+        ),
     }
 }
 

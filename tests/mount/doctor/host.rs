@@ -17,7 +17,7 @@ use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
 fn a_mountpoint_that_cannot_be_mounted_on_is_told() {
     let missing = Mount::builder();
     fs::remove_dir(&missing.root).unwrap();
-    told(&missing, "mountpoint", "fail", &["mkdir -p"]);
+    advised(&missing, "mountpoint", "mkdir -p ");
     let full = Mount::builder();
     fs::write(full.root.join("f"), "x").unwrap();
     told(&full, "mountpoint", "fail", &["not empty"]);
@@ -32,7 +32,22 @@ fn a_mountpoint_that_cannot_be_mounted_on_is_told() {
         .status();
     assert!(mounted.unwrap().success());
     told(&busy, "mountpoint", "fail", &["tmpfs"]);
+    advised(&busy, "mountpoint", "umount ");
     detach(&busy.root);
+    let file = Mount::builder();
+    fs::remove_dir(&file.root).unwrap();
+    fs::write(&file.root, "x").unwrap();
+    advised(&file, "mountpoint", "name a directory");
+}
+
+/// A check failed, with advice that begins so.
+#[track_caller]
+fn advised(plan: &MountBuilder, check: &str, begin: &str) {
+    let (findings, code) = report(&mut plan.subcommand("doctor"));
+    let line = line(&findings, check);
+    assert_eq!((&line["state"], code), (&"fail".into(), 1), "{line:#}");
+    let advice = line["advice"].as_str().unwrap();
+    assert!(advice.starts_with(begin), "{line:#}");
 }
 
 #[test]
@@ -204,7 +219,7 @@ fn limits_of_this_host_are_told() {
     let spool = plan.scratch().join("spool");
     fs::create_dir(&spool).unwrap();
     fs::set_permissions(&spool, fs::Permissions::from_mode(0o777)).unwrap();
-    told(&plan, "spool", "fail", &["chmod"]);
+    advised(&plan, "spool", "chmod go-w ");
     fs::set_permissions(&spool, fs::Permissions::from_mode(0o700)).unwrap();
     fs::create_dir(spool.join("lost+found")).unwrap();
     fs::write(spool.join("lost+found/1"), "x").unwrap();
@@ -233,6 +248,8 @@ fn what_a_plain_user_lacks_is_told() {
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     let conf = line(&findings, "user_allow_other");
     assert_eq!(conf["state"], "fail", "{findings:#?}");
+    let advice = "echo user_allow_other >>/etc/fuse.conf, as root";
+    assert_eq!(conf["advice"], advice);
     assert_eq!(line(&findings, "fusermount3")["state"], "ok");
     assert_eq!(output.status.code(), Some(1));
 }

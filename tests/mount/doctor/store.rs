@@ -1,8 +1,10 @@
 //! What is found of the store beyond its permissions: checksums, tags, keys, the way to it.
 
+use std::process::Stdio;
+
 use super::{line, report, told};
 use crate::support::forward_proxy::ForwardProxy;
-use crate::support::proxy::{Fault, Rule};
+use crate::support::proxy::{Fault, Rule, Side};
 use crate::support::servers::free_ports;
 use crate::support::{Mount, MountBuilder, Server};
 
@@ -24,6 +26,8 @@ fn an_object_in_whose_place_a_directory_is_shown_is_told() {
     }
     let words = ["1 cannot be shown", "a (a directory has its name)"];
     told(&plan, "keys", "warn", &words);
+    let counted = ["3 files and 1 directory markers"];
+    told(&plan, "objects", "ok", &counted);
 }
 
 #[test]
@@ -44,6 +48,15 @@ fn a_store_that_does_not_compare_checksums_is_told() {
     let taken = Rule::on("PutObject", Fault::Document(""));
     proxy.rule(taken.key(".mediafs-doctor-*-checksum").of_store());
     told(&plan, "checksums", "warn", &["not those of their checksum"]);
+}
+
+#[test]
+fn a_checksum_that_may_not_be_tried_is_told_with_the_permission() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let refused = Rule::on("PutObject", Fault::Answer(403, "AccessDenied"));
+    proxy.rule(refused.key(".mediafs-doctor-*-checksum").of_store());
+    let words = ["not known", "AccessDenied", "allow s3:PutObject"];
+    told(&plan, "checksums", "warn", &words);
 }
 
 /// Some take as long as the doctor waits for an answer: all at once.
@@ -133,4 +146,47 @@ fn what_a_doctor_that_was_killed_has_left_is_as_old_as_the_store_says() {
     assert!(found("scratch objects"));
     let keys = plan.client.list(&plan.bucket, "");
     assert_eq!(keys, [(file.to_owned(), 1)]);
+}
+
+#[test]
+fn what_a_doctor_leaves_that_is_killed_at_any_request_is_deleted_by_a_later_one() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let (client, bucket) = (&plan.client, &plan.bucket);
+    client.put(bucket, "file", b"x");
+    client.begin_upload(bucket, "file");
+    for (op, side) in [
+        ("PutObject", Side::AfterServer),
+        ("HeadObject", Side::BeforeServer),
+        ("UploadPart", Side::AfterServer),
+        ("DeleteObject", Side::BeforeServer),
+    ] {
+        let rule = Rule::on(op, Fault::Pass).key(".mediafs-doctor-*");
+        let gate = proxy.hold(side, rule);
+        let mut command = plan.subcommand("doctor");
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        gate.wait_for(1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        gate.open();
+        proxy.heal();
+        proxy.wait_until_idle();
+    }
+    let left = client.list(bucket, "");
+    let scratch = left.len() - 1;
+    assert!(scratch >= 4, "each has left some: {left:?}");
+    assert_eq!(client.unfinished_uploads(bucket).len(), 2);
+    let (young, _) = report(&mut plan.subcommand("doctor"));
+    for check in ["scratch objects", "scratch uploads"] {
+        assert!(young.iter().all(|it| it["check"] != check), "{young:#?}");
+    }
+    assert_eq!(client.list(bucket, ""), left, "another may be at work");
+    proxy.set_clock(700);
+    let (findings, _) = report(&mut plan.subcommand("doctor"));
+    let found = &line(&findings, "scratch objects")["found"];
+    let told = format!("{scratch} of a doctor or a mount that was killed are deleted");
+    assert_eq!(found, &told);
+    assert_eq!(line(&findings, "scratch uploads")["state"], "ok");
+    assert_eq!(client.list(bucket, ""), [("file".to_owned(), 1)]);
+    assert_eq!(client.unfinished_uploads(bucket), ["file"]);
 }
