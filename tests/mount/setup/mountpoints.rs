@@ -133,6 +133,15 @@ fn nobody_writes_into_a_guarded_directory_and_it_is_mounted_on_all_the_same() {
 }
 
 #[test]
+fn without_the_guard_the_bare_directory_stays_writable() {
+    let (plan, root) = guarded();
+    let (steps, code) = plan.steps(&["--no-guard"]);
+    assert_eq!(code, 0, "{steps:#?}");
+    assert!(steps.iter().all(|it| it["name"] != "guard"), "{steps:#?}");
+    fs::write(root.0.join("f"), b"x").unwrap();
+}
+
+#[test]
 fn a_successor_takes_over_on_a_guarded_directory() {
     let plan = Mount::builder();
     let root = Unguarded(plan.root.clone());

@@ -25,19 +25,68 @@ fn comments_and_the_order_of_the_operators_file_are_kept() {
     plan.has_nothing_to_do(&[]);
 }
 
-#[test]
-fn default_encryption_is_that_of_the_option() {
-    let plan = Plan::on(Server::moto()).with(&["--default-encryption"]);
-    plan.succeeds(&[]);
+/// How the bucket encrypts new objects: the algorithm, and the key of KMS.
+fn encryption(plan: &Plan) -> (String, Option<String>) {
     let bucket = plan.mount.bucket.clone();
-    let found = plan.mount.client.call(async move |s3| {
+    plan.mount.client.call(async move |s3| {
         let answer = s3.get_bucket_encryption().bucket(bucket).send().await;
         let answer = answer.unwrap();
         let rules = answer.server_side_encryption_configuration().unwrap();
         let rule = rules.rules()[0].apply_server_side_encryption_by_default();
-        rule.unwrap().sse_algorithm().as_str().to_owned()
-    });
-    assert_eq!(found, "AES256");
+        let rule = rule.unwrap();
+        let key = rule.kms_master_key_id().map(str::to_owned);
+        (rule.sse_algorithm().as_str().to_owned(), key)
+    })
+}
+
+#[test]
+fn default_encryption_is_that_of_the_option() {
+    let plan = Plan::on(Server::moto()).with(&["--default-encryption"]);
+    plan.succeeds(&[]);
+    assert_eq!(encryption(&plan), ("AES256".to_owned(), None));
+}
+
+#[test]
+fn encryption_with_a_key_of_kms_is_set_and_is_weakened_only_by_force() {
+    const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/media";
+    let plan = Plan::on(Server::moto()).made();
+    let kms = "--default-encryption=aws:kms";
+    let key = format!("--default-encryption-key={KEY}");
+    let with_key = ("aws:kms".to_owned(), Some(KEY.to_owned()));
+    plan.succeeds(&["--default-encryption"]);
+    assert_eq!(encryption(&plan).0, "AES256");
+    // What is stronger takes no force.
+    plan.succeeds(&[kms, &key]);
+    assert_eq!(encryption(&plan), with_key);
+    plan.has_nothing_to_do(&[kms, &key]);
+    // Any key will do.
+    plan.has_nothing_to_do(&[kms]);
+    let output = plan.run(&["--yes", "--default-encryption"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let found = format!("- aws:kms with key {KEY}");
+    has_all(&said(&output), &["default encryption", &found, "+ AES256"]);
+    let (steps, code) = plan.steps(&["--default-encryption"]);
+    let conflict = (state(&steps, "default encryption"), code);
+    assert_eq!(conflict, ("conflict", 1), "{steps:#?}");
+    assert_eq!(encryption(&plan), with_key);
+    let (steps, code) = plan.steps(&["--default-encryption", "--force"]);
+    let forced = (state(&steps, "default encryption"), code);
+    assert_eq!(forced, ("done", 0), "{steps:#?}");
+    assert_eq!(encryption(&plan).0, "AES256");
+}
+
+#[test]
+fn rules_for_browsers_are_neither_read_nor_set_unless_they_are_asked_for() {
+    let (plan, proxy) = Plan::behind_a_proxy(Server::moto());
+    let (steps, code) = plan.steps(&[]);
+    assert_eq!(code, 0, "{steps:#?}");
+    assert!(steps.iter().all(|it| it["name"] != "CORS"), "{steps:#?}");
+    for op in ["GetBucketCors", "PutBucketCors"] {
+        assert_eq!(proxy.seen(op), 0, "{op}");
+    }
+    let (steps, _) = plan.steps(&["--cors-origin", "a"]);
+    assert_eq!(state(&steps, "CORS"), "done", "{steps:#?}");
+    assert_eq!(proxy.seen("PutBucketCors"), 1);
 }
 
 /// The bucket's grants: to whom, and what.
