@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::support::data::assert_same_bytes;
 use crate::support::programs::{run_shell, succeeds};
-use crate::support::{Mount, Server, pattern, run_python, sys};
+use crate::support::proxy::{Fault, Rule, Side};
+use crate::support::{Mount, Server, pattern, run_python, sys, wait_until};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mkdirat, mknodat};
 
 fn stored() -> Mount {
@@ -234,6 +235,20 @@ fn a_file_tells_its_key_etag_type_and_state_in_either_mode() {
         let kind = getxattr(&path, "user.mediafs.content_type").unwrap();
         assert_eq!(kind, b"application/octet-stream");
     }
+}
+
+#[test]
+fn a_file_is_uploading_until_its_bytes_are_in_s3() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.durability("disk").start();
+    let gate = proxy.hold(Side::BeforeServer, Rule::on("PutObject", Fault::Pass));
+    let path = mount.path("f");
+    fs::write(&path, b"x").unwrap();
+    gate.wait_for(1);
+    let state = || getxattr(&path, "user.mediafs.state").unwrap();
+    assert_eq!(state(), b"uploading");
+    gate.open();
+    wait_until(Duration::from_secs(60), "clean", || state() == b"clean");
 }
 
 #[test]
