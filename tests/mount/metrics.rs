@@ -13,6 +13,8 @@ use crate::support::{Mount, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 const ALWAYS: usize = 1_000_000;
+/// In which health is answered, whatever S3 does.
+const QUICK: Duration = Duration::from_millis(100);
 
 /// The number of calls of an operation that were answered.
 fn calls(text: &str, operation: &str) -> f64 {
@@ -135,14 +137,11 @@ fn health_is_answered_quickly_and_readiness_gives_the_reason_while_s3_is_down() 
         "{ready:?}"
     );
     // Of several, since a busy machine is slow now and then.
-    let times = (0..10).map(|_| {
+    wait_until(WITHIN, "a quick answer", || {
         let began = Instant::now();
         assert!(at.get("/healthz").starts_with("degraded: S3 unreachable"));
-        began.elapsed()
+        began.elapsed() < QUICK
     });
-    let quickest = times.min().unwrap();
-    // A request to S3 takes twice as long to be given up.
-    assert!(quickest < Duration::from_secs(3), "{quickest:?}");
     let metrics = at.get("/metrics");
     assert_eq!(value(&metrics, "mediafs_s3_up"), 0.0);
     let timed_out = "mediafs_s3_requests_failed_total{reason=\"TimedOut\"}";
