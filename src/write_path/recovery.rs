@@ -200,15 +200,17 @@ impl Spool {
     }
 }
 
-/// Takes out what lies over bytes that are in doubt: a part of it is too.
+/// Takes out what lies over bytes that are in doubt: a part of it is too. So is what lies
+/// over a stage that is done: the two were one again when an upload had failed.
 fn take_over_doubtful(
     sealed: &mut Vec<SealedStage>,
     doubtful: &mut HashSet<StageId>,
 ) -> Vec<SealedStage> {
+    let known: HashSet<StageId> = sealed.iter().map(|it| it.stage).collect();
     let mut taken = Vec::new();
     while let Some(at) = sealed.iter().position(|it| {
         let below = it.base.stage();
-        below.is_some_and(|below| doubtful.contains(&below))
+        below.is_some_and(|below| doubtful.contains(&below) || !known.contains(&below))
     }) {
         let over = sealed.remove(at);
         doubtful.insert(over.stage);
@@ -287,6 +289,19 @@ mod tests {
         let places = wanted.iter().map(|it| (it.stage.0, it.key.as_str()));
         assert_eq!(places.collect::<Vec<_>>(), [(1, "old"), (2, "old")]);
         assert!(obsolete.is_empty());
+    }
+
+    #[test]
+    fn what_lies_over_a_stage_that_is_done_is_not_uploaded_with_holes() {
+        let over = |id| SealedBase::Stage(StageId(id));
+        let mut stages = vec![
+            sealed(2, "k", over(1)),
+            sealed(3, "k", over(2)),
+            sealed(4, "other", SealedBase::Empty),
+        ];
+        let taken = take_over_doubtful(&mut stages, &mut HashSet::new());
+        let ids = |stages: &[SealedStage]| stages.iter().map(|it| it.stage.0).collect::<Vec<_>>();
+        assert_eq!((ids(&taken), ids(&stages)), (vec![2, 3], vec![4]));
     }
 
     #[test]
