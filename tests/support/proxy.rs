@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +145,20 @@ impl Proxy {
         let mut state = self.shared.0.lock();
         state.rules.clear();
         state.down = false;
+    }
+
+    /// Runs a command that is killed once its request is held at the gate, which the
+    /// server gets then. All rules are gone.
+    #[track_caller]
+    pub fn kill_at(&self, gate: &Gate, command: &mut Command) {
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        gate.wait_for(1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        gate.open();
+        self.heal();
+        self.wait_until_idle();
     }
 
     /// Waits until no request is under way, also none of a client that is dead.

@@ -1,7 +1,5 @@
 //! What is found of the store beyond its permissions: checksums, tags, keys, the way to it.
 
-use std::process::Stdio;
-
 use super::{line, report, told};
 use crate::support::forward_proxy::ForwardProxy;
 use crate::support::proxy::{Fault, Rule, Side};
@@ -163,14 +161,7 @@ fn what_a_doctor_leaves_that_is_killed_at_any_request_is_deleted_by_a_later_one(
         let rule = Rule::on(op, Fault::Pass).key(".mediafs-doctor-*");
         let gate = proxy.hold(side, rule);
         let mut command = plan.subcommand("doctor");
-        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        gate.wait_for(1);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        gate.open();
-        proxy.heal();
-        proxy.wait_until_idle();
+        proxy.kill_at(&gate, &mut command);
     }
     let left = client.list(bucket, "");
     let scratch = left.len() - 1;

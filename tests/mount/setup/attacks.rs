@@ -116,14 +116,7 @@ fn a_setup_that_is_killed_at_any_change_is_gone_on_with() {
         let side = [Side::BeforeServer, Side::AfterServer][number % 2];
         let gate = proxy.hold(side, Rule::on(op, Fault::Pass));
         let mut command = plan.command(&["--yes"]);
-        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        gate.wait_for(1);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        gate.open();
-        proxy.heal();
-        proxy.wait_until_idle();
+        proxy.kill_at(&gate, &mut command);
     }
     plan.succeeds(&[]);
     plan.has_nothing_to_do(&[]);
