@@ -201,7 +201,7 @@ impl Spool {
 }
 
 /// Takes out what lies over bytes that are in doubt: a part of it is too. So is what lies
-/// over a stage that is done: the two were one again when an upload had failed.
+/// over a stage that the journal does not have: uploaded, it would have holes.
 fn take_over_doubtful(
     sealed: &mut Vec<SealedStage>,
     doubtful: &mut HashSet<StageId>,

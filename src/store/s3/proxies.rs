@@ -1,7 +1,7 @@
 //! Which proxy a request goes through: that of the option, else one of the environment.
 //!
 //! Variables are read as curl reads them: lower case first, and an empty one is unset.
-//! Other than curl, HTTP_PROXY counts too, as the AWS SDKs have it. curl leaves it out
+//! Unlike with curl, HTTP_PROXY counts too, as the AWS SDKs have it. curl leaves it out
 //! because a web server sets it for its CGI programs from a header of the client: where
 //! this may be one of those, it does not count.
 //!
