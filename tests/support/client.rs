@@ -12,6 +12,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use tokio::runtime::Runtime;
 
+use super::bucket_removal::remove_at_end;
 use super::servers::{Credentials, Server};
 
 const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
@@ -22,6 +23,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 pub struct Client {
     s3: aws_sdk_s3::Client,
     runtime: Runtime,
+    /// Whether the server is there when the tests have ended.
+    server_stays: bool,
 }
 
 /// What HEAD says of an object.
@@ -83,10 +86,20 @@ impl Client {
                 .enable_all()
                 .build()
                 .unwrap(),
+            server_stays: server.outlives_the_run(),
         }
     }
 
+    /// With all that is in it, where the server allows this, as SeaweedFS does.
+    pub fn try_delete_bucket(&self, bucket: &str) -> bool {
+        let request = self.s3.delete_bucket().bucket(bucket).send();
+        self.runtime.block_on(request).is_ok()
+    }
+
     pub fn try_create_bucket(&self, bucket: &str) -> bool {
+        if self.server_stays {
+            remove_at_end(bucket);
+        }
         let request = self.s3.create_bucket().bucket(bucket).send();
         match self.runtime.block_on(request) {
             Ok(_) => true,

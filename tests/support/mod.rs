@@ -17,6 +17,7 @@
 pub mod amount;
 pub mod blocked;
 pub mod browser;
+pub mod bucket_removal;
 pub mod client;
 pub mod container;
 pub mod control;

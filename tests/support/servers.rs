@@ -116,6 +116,11 @@ impl Server {
         started("seaweedfs", seaweedfs_command, OWNER)
     }
 
+    /// Whether somebody else started it, who uses it again.
+    pub fn outlives_the_run(&self) -> bool {
+        self.process.is_none()
+    }
+
     /// Freezes the server: connections open, answers never come.
     pub fn freeze(&self) {
         stop(Pid::from_child(&self.process().child.lock().unwrap()));
