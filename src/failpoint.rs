@@ -94,9 +94,9 @@ points! {
     /// Stages that lie below have their new places.
     RenameDirectoryStagesMoved = "rename_directory_stages_moved",
     /// One more object is in the journal as to be deleted.
-    RenameDirectoryDooms = "rename_directory_dooms",
+    RenameDirectoryEnqueues = "rename_directory_enqueues",
     /// The journal has all of them and knows no rename any more.
-    RenameDirectoryDoomed = "rename_directory_doomed",
+    RenameDirectoryEnqueued = "rename_directory_enqueued",
     RenameDirectoryDeleted = "rename_directory_deleted",
     UnlinkBegins = "unlink_begins",
     UnlinkDeleted = "unlink_deleted",

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::file::StageFactory;
 use super::layers::{ReadSegment, Sealed, fetch, plan_staged};
 use crate::error::FsError;
-use crate::journal::Sending;
+use crate::journal::StartedUpload;
 use crate::read_path::Reader;
 use crate::store::ETag;
 use crate::write_path::{
@@ -113,7 +113,7 @@ impl ByteSource for SealedSource {
         self.sealed.stage.file().create_lock()
     }
 
-    fn sends(&self, sending: Sending) {
+    fn sends(&self, sending: StartedUpload) {
         self.stage_factory
             .spool
             .sending(self.sealed.stage.file(), sending);

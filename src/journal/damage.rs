@@ -12,10 +12,10 @@ use crate::vocabulary::StageId;
 mod kind {
     pub const BEGUN: u8 = 1;
     pub const SEALED: u8 = 2;
-    pub const COMPLETING: u8 = 3;
-    pub const SENDING: u8 = 4;
+    pub const COMPLETION_EXPECTED: u8 = 3;
+    pub const UPLOAD_STARTED: u8 = 4;
     pub const DONE: u8 = 5;
-    pub const DOOMED: u8 = 6;
+    pub const DELETE_PENDING: u8 = 6;
     pub const DELETED: u8 = 7;
     pub const UPLOADING: u8 = 8;
     pub const UPLOADED: u8 = 9;
@@ -40,13 +40,13 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::Begun { stage, .. } => (kind::BEGUN, stage.0),
         Record::Sealed(sealed) => (kind::SEALED, sealed.stage.0),
         Record::Absorbed(absorbed) => (kind::ABSORBED, absorbed.stage.0),
-        Record::Completing { stage, .. } => (kind::COMPLETING, stage.0),
-        Record::Sending { stage, .. } => (kind::SENDING, stage.0),
+        Record::CompletionExpected { stage, .. } => (kind::COMPLETION_EXPECTED, stage.0),
+        Record::UploadStarted { stage, .. } => (kind::UPLOAD_STARTED, stage.0),
         Record::Offloaded { stage, .. } => (kind::OFFLOADED, stage.0),
         Record::OffloadedCut { stage, .. } => (kind::OFFLOADED_CUT, stage.0),
         Record::Done { stage } => (kind::DONE, stage.0),
         Record::Doubtful { stage } => (kind::DOUBTFUL, stage.0),
-        Record::DeletePending { key, .. } => (kind::DOOMED, short(key)),
+        Record::DeletePending { key, .. } => (kind::DELETE_PENDING, short(key)),
         Record::Deleted { key } => (kind::DELETED, short(key)),
         Record::Uploading { key, .. } => (kind::UPLOADING, short(key)),
         Record::Uploaded { key, .. } => (kind::UPLOADED, short(key)),
@@ -87,7 +87,7 @@ impl JournalState {
                 }
             }
             // By another upload than the last its parts would be mixed up.
-            kind::SENDING => {
+            kind::UPLOAD_STARTED => {
                 if let Some(known) = self.stages.get_mut(&stage) {
                     known.sending = None;
                 }

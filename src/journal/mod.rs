@@ -43,7 +43,9 @@ pub use log_file::LogFile;
 pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
 pub use peeked::Peeked;
-pub use record::{Absorbed, Originals, Record, RenameIntent, SealedBase, SealedStage, Sending};
+pub use record::{
+    Absorbed, Originals, Record, RenameIntent, SealedBase, SealedStage, StartedUpload,
+};
 pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};
 pub use room::{COMPACT_FROM_BYTES, is_full};
 pub use spare::path_of as spare_of;
@@ -58,7 +60,7 @@ pub struct StageRecord {
     pub key: Key,
     pub sealed: Option<SealedStage>,
     /// The multipart upload by which it goes to S3, if one was begun.
-    pub sending: Option<Sending>,
+    pub sending: Option<StartedUpload>,
     /// What only that upload has of it.
     pub offloaded: Option<Offloaded>,
     /// What it was to take over last. It may lack some of it until that stage is done.
@@ -112,7 +114,7 @@ impl Journal {
     }
 
     /// Stages that are not done: those being written, then the sealed ones in the
-    /// order in which their place was told last.
+    /// order in which their place was recorded last.
     pub fn known(&self) -> Vec<(StageId, StageRecord)> {
         self.log.with(JournalState::known)
     }
@@ -128,7 +130,7 @@ impl Journal {
     }
 
     /// By which multipart upload a stage goes to S3.
-    pub fn sending(&self, stage: StageId) -> Option<Sending> {
+    pub fn sending(&self, stage: StageId) -> Option<StartedUpload> {
         self.log
             .with(|live| live.stages.get(&stage)?.sending.clone())
     }
@@ -207,7 +209,7 @@ impl LogState for JournalState {
         self.doubt(subject);
     }
 
-    /// Done is done, whoever was about to tell more of the stage.
+    /// Done is done, whoever was about to append more of the stage.
     fn accepts(&self, record: &Record) -> bool {
         match record {
             Record::Sealed(sealed) => self.stages.contains_key(&sealed.stage),
@@ -230,7 +232,7 @@ impl LogState for JournalState {
                 known.absorbed = None;
                 (known.sealed, known.order) = (Some(*sealed), order);
             }
-            Record::Sending { stage, sending } => {
+            Record::UploadStarted { stage, sending } => {
                 if let Some(known) = self.stages.get_mut(&stage) {
                     known.sending = Some(sending);
                 }
@@ -238,7 +240,7 @@ impl LogState for JournalState {
             Record::Absorbed(absorbed) => self.absorb(*absorbed),
             Record::Offloaded { stage, offloaded } => self.offload(stage, *offloaded),
             Record::OffloadedCut { stage, len } => self.cut_offloaded(stage, len),
-            Record::Completing { stage, etag } => {
+            Record::CompletionExpected { stage, etag } => {
                 let known = self.stages.get_mut(&stage);
                 if let Some(sealed) = known.and_then(|known| known.sealed.as_mut()) {
                     sealed.completing = Some(etag);
@@ -296,7 +298,7 @@ impl LogState for JournalState {
                 give(Record::Sealed(Box::new(sealed)));
             }
             if let Some(sending) = known.sending {
-                give(Record::Sending { stage, sending });
+                give(Record::UploadStarted { stage, sending });
             }
             if let Some(offloaded) = known.offloaded.map(Box::new) {
                 give(Record::Offloaded { stage, offloaded });

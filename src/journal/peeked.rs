@@ -10,8 +10,8 @@ pub struct Peeked {
     pub stages: Vec<(StageId, StageRecord)>,
     pub deletes: usize,
     pub renames: usize,
-    /// What the next daemon looks after and nobody waits for: multipart uploads that are to
-    /// be aborted, requests without an answer.
+    /// What a successor looks after and nobody waits for: multipart uploads that are to be
+    /// aborted, requests without an answer.
     pub has_leftovers: bool,
 }
 

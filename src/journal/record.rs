@@ -31,9 +31,14 @@ pub enum Record {
     /// A sealed stage has the bytes of the one over it too; said before they are copied.
     Absorbed(Box<Absorbed>),
     /// The parts of a stage's upload are there and about to become this version.
-    Completing { stage: StageId, etag: ETag },
+    #[serde(rename = "completing")]
+    CompletionExpected { stage: StageId, etag: ETag },
     /// The stage's bytes go to S3 by this multipart upload.
-    Sending { stage: StageId, sending: Sending },
+    #[serde(rename = "sending")]
+    UploadStarted {
+        stage: StageId,
+        sending: StartedUpload,
+    },
     /// These parts of the stage are about to be in its upload alone.
     Offloaded {
         stage: StageId,
@@ -213,7 +218,7 @@ impl SealedStage {
 
 /// All that it takes to resume a multipart upload in a successor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sending {
+pub struct StartedUpload {
     pub key: Key,
     pub headers: ObjectHeaders,
     pub upload: UploadId,

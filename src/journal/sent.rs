@@ -75,7 +75,7 @@ impl AllNoted {
         self.path.exists()
     }
 
-    /// What no journal tells of is over, unless this daemon has sent such a change itself.
+    /// What no journal has is over, unless this daemon has sent such a change itself.
     fn make(&self) {
         let lacks_own = self.lacks_own.lock();
         if *lacks_own {
@@ -88,7 +88,7 @@ impl AllNoted {
         }
     }
 
-    /// A change is sent of which the journal does not tell.
+    /// A change is sent that the journal lacks.
     fn end(&self) {
         let mut lacks_own = self.lacks_own.lock();
         *lacks_own = true;
@@ -110,7 +110,7 @@ impl SentChanges {
     /// outlive a daemon, and not a power loss.
     ///
     /// Its successor sees a journal that is whole, and of this start of the machine: what
-    /// this one may lack, only the file that is missing tells.
+    /// this one may lack, only the file that is missing shows.
     pub fn begin(
         &mut self,
         is_new: bool,

@@ -198,7 +198,7 @@ impl Outbox {
     /// Aborts uploads that were given up, as long as it is not aborted itself.
     pub fn aborts_given_up(self: &Arc<Self>) -> JoinHandle<()> {
         let outbox = self.clone();
-        tokio::spawn(async move { outbox.uploader.abort_abandoned().await })
+        tokio::spawn(async move { outbox.uploader.abort_queued().await })
     }
 
     /// Waits until none is left that was given up, and says where one is.

@@ -168,7 +168,7 @@ impl DirState {
             .is_none_or(|doubted_at| asked_at > doubted_at)
     }
 
-    pub fn is_doubted(&self, name: &Name) -> bool {
+    pub fn is_suspect(&self, name: &Name) -> bool {
         self.doubted.contains(name)
     }
 
@@ -353,7 +353,7 @@ mod tests {
         assert!(dir.listing().is_some(), "it is younger than the doubt");
         dir.mark_suspect(&name("a"));
         assert!(dir.listing().is_none() && dir.last_listing().is_some());
-        assert!(dir.is_doubted(&name("a")) && !dir.is_doubted(&name("b")));
+        assert!(dir.is_suspect(&name("a")) && !dir.is_suspect(&name("b")));
         for number in 0..=DOUBTED_LIMIT {
             dir.mark_suspect(&name(&number.to_string()));
         }

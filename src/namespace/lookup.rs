@@ -115,7 +115,7 @@ impl Namespace {
         let (asked_at, entry, seq) = {
             let state = parent.state();
             let listing = state.dir.last_listing()?;
-            if state.dir.is_doubted(name) {
+            if state.dir.is_suspect(name) {
                 return None;
             }
             let entry = listing.entries.get(name).cloned();

@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_names_and_references_are_those_of_the_daemon_before() {
+    fn numbers_names_and_references_are_those_of_the_predecessor() {
         let dir = tempfile::tempdir().unwrap();
         let path = crate::session_state::path_in(dir.path());
         let session = crate::session_state::tests::session();

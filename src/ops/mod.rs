@@ -189,7 +189,7 @@ impl Ops {
     /// run time lasts.
     pub async fn run_in_background(self: Arc<Self>) {
         let uploader = self.uploader.clone();
-        let abort = async move { kept_up("abort uploads", || uploader.abort_abandoned()).await };
+        let abort = async move { kept_up("abort uploads", || uploader.abort_queued()).await };
         tokio::spawn(abort);
         tokio::spawn(self.early_parts.clone().send_full_parts());
         tokio::spawn(self.rename_recovery.clone().finish_renames());

@@ -113,7 +113,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> io::Result<()> {
             number(out, *len);
             number(out, range.start);
             number(out, range.end);
-            // A mediafs that had none tells none.
+            // A mediafs that had none records none.
             out.push(u8::from(sums.is_some()));
             each_sum(out, sums.as_deref().unwrap_or_default());
         }

@@ -75,7 +75,7 @@ pub enum Record {
         base_len: u64,
     },
     /// A range is local now, and runs of bytes have these checksums. A mediafs that
-    /// told none had none.
+    /// recorded none had none.
     Wrote {
         stage: StageId,
         range: Range<u64>,

@@ -17,7 +17,7 @@ pub struct SavedStage {
     pub base_len: u64,
     pub written: RangeSet<u64>,
     pub sums: BlockSums,
-    /// A mediafs told of it that told no checksums.
+    /// Recorded by a mediafs that recorded no checksums.
     pub unsummed: bool,
     /// Bytes that were being changed: nobody was told which ones are there.
     pub in_flux: Option<Range<u64>>,

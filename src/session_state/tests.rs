@@ -187,7 +187,7 @@ fn check(saved: &SessionState) {
 }
 
 #[test]
-fn what_was_told_is_known_to_the_next_daemon_and_to_the_one_after_it() {
+fn what_was_recorded_is_known_to_a_successor_and_to_its_successor() {
     let dir = tempfile::tempdir().unwrap();
     let path = path_in(dir.path());
     assert!(saved(&path).unwrap().is_none());

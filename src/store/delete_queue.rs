@@ -147,7 +147,7 @@ impl DeleteQueue {
     ///
     /// Errors: the log's; none of them is to be deleted then.
     pub fn enqueue(&self, pending: &[DeletePending]) -> io::Result<()> {
-        let noted = || failpoint::at(Point::RenameDirectoryDooms);
+        let noted = || failpoint::at(Point::RenameDirectoryEnqueues);
         self.pending.add(pending, noted)
     }
 
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_doomed_object_is_not_seen_and_goes_in_bulk() {
+    async fn an_object_to_be_deleted_is_not_seen_and_goes_in_bulk() {
         let memory = Arc::new(Memory::default());
         let (store, log) = delete_queue(&memory, Vec::new());
         for number in 0..2500 {

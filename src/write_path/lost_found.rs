@@ -32,7 +32,7 @@ pub enum LostReason {
     DaemonEnded,
     /// The file's program was killed, and most of it is holes.
     WriterKilled,
-    /// What a daemon left for the next one is not what it wrote.
+    /// What is there of a predecessor is not what it wrote.
     Damaged(&'static str),
     /// The same, and no file that was open is resumed.
     SessionRefused(String),

@@ -281,7 +281,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::journal::Sending;
+    use crate::journal::StartedUpload;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{GetRequest, Key, ObjectHeaders, StoreOp, WriteCondition};
@@ -296,7 +296,7 @@ mod tests {
         bytes: Bytes,
         upload: Mutex<Option<Arc<MultipartUpload>>>,
         create_lock: tokio::sync::Mutex<()>,
-        sending: Mutex<Option<Sending>>,
+        sending: Mutex<Option<StartedUpload>>,
         version: Mutex<Option<ETag>>,
     }
 
@@ -335,7 +335,7 @@ mod tests {
             &self.create_lock
         }
 
-        fn sends(&self, sending: Sending) {
+        fn sends(&self, sending: StartedUpload) {
             *self.sending.lock() = Some(sending);
         }
 
@@ -469,7 +469,7 @@ mod tests {
         source.set_multipart(None);
         let settled = async {
             tokio::select! {
-                () = uploader.abort_abandoned() => {}
+                () = uploader.abort_queued() => {}
                 () = uploader.aborts_settled() => {}
             }
         };

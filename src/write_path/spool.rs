@@ -29,7 +29,8 @@ use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::journal::{
-    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealedStage, Sending, sync_dir,
+    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealedStage, StartedUpload,
+    sync_dir,
 };
 use crate::private;
 use crate::session_state::{self, SessionLog, SessionState};
@@ -42,7 +43,7 @@ pub struct RecoveredStage {
     pub file: Arc<StageFile>,
     pub sealed: SealedStage,
     /// The multipart upload by which it was going there.
-    pub sending: Option<Sending>,
+    pub sending: Option<StartedUpload>,
 }
 
 /// What predecessors left in a spool.
@@ -213,7 +214,7 @@ impl Spool {
     /// goes, and the bytes alone do not tell any more that the new one is ours.
     pub fn completing(&self, file: &StageFile, etag: ETag) {
         let stage = file.id();
-        let record = Record::Completing { stage, etag };
+        let record = Record::CompletionExpected { stage, etag };
         if let Err(error) = self.journal.append(record, Durable::Yes) {
             tracing::warn!(%stage, %error, "journal write failed: after a crash this multipart upload would be left in the bucket");
         }
@@ -232,9 +233,9 @@ impl Spool {
     }
 
     /// Notes by which multipart upload a sealed stage goes to the store.
-    pub fn sending(&self, file: &StageFile, sending: Sending) {
+    pub fn sending(&self, file: &StageFile, sending: StartedUpload) {
         let stage = file.id();
-        let record = Record::Sending { stage, sending };
+        let record = Record::UploadStarted { stage, sending };
         if let Err(error) = self.journal.append(record, Durable::No) {
             tracing::warn!(%stage, %error, "journal write failed: after a crash this upload would start from the beginning");
         }

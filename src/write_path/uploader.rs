@@ -20,7 +20,7 @@ use super::upload_target::{PriorAttempt, UploadTarget};
 use super::written_headers::WrittenHeaders;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::journal::{Offloaded, Sending};
+use crate::journal::{Offloaded, StartedUpload};
 use crate::store::{
     ETag, HeadRequest, Key, ObjectStore, PutRequest, StoreError, StoreErrorKind, StoreOp,
     WriteCondition,
@@ -91,7 +91,7 @@ impl Uploader {
     }
 
     /// Aborts uploads that nobody completes, as long as the run time lasts.
-    pub async fn abort_abandoned(&self) {
+    pub async fn abort_queued(&self) {
         self.aborter.run(&*self.parts.store).await;
     }
 
@@ -101,7 +101,7 @@ impl Uploader {
     }
 
     /// An upload that a predecessor began.
-    pub fn take_over(&self, sending: Sending) -> Arc<MultipartUpload> {
+    pub fn take_over(&self, sending: StartedUpload) -> Arc<MultipartUpload> {
         Arc::new(MultipartUpload::resumed(sending, self.parts.aborts.clone()))
     }
 
@@ -109,7 +109,7 @@ impl Uploader {
     pub fn take_over_offloaded(
         &self,
         offloaded: Offloaded,
-        sending: Option<Sending>,
+        sending: Option<StartedUpload>,
     ) -> Arc<MultipartUpload> {
         let of_it = sending.filter(|sending| sending.upload == offloaded.upload);
         let part_ends = of_it.map(|sending| sending.part_ends);

@@ -219,7 +219,7 @@ fn a_stop_with_s3_down_leaves_the_rest_to_the_next_mount() {
 }
 
 #[test]
-fn a_file_sealed_when_the_daemon_was_killed_is_uploaded_by_the_next_one() {
+fn a_file_sealed_when_the_daemon_was_killed_is_uploaded_by_its_successor() {
     let server = Server::private();
     let mut mount = Mount::on(&server).start();
     let mut worker = Worker::at(&mount.root);

@@ -212,7 +212,7 @@ fn an_edit_under_way_in_a_directory_whose_deletes_are_refused_is_kept() {
 fn a_rename_that_breaks_off_while_its_deletes_are_noted_keeps_every_copy() {
     for durability in DURABILITIES {
         let plan = Mount::builder().durability(durability).set("--ttl", "0s");
-        let failing = plan.env("FAILPOINTS", "rename_directory_dooms=1*panic(planned)");
+        let failing = plan.env("FAILPOINTS", "rename_directory_enqueues=1*panic(planned)");
         let mut mount = failing.start();
         put_files(&mount);
         let moved = fs::rename(mount.path("p/d"), mount.path("e"));

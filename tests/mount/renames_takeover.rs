@@ -80,7 +80,7 @@ fn a_file_that_is_removed_elsewhere_after_its_rename_was_renamed() {
 #[test]
 fn a_directory_that_is_removed_elsewhere_after_its_rename_was_renamed() {
     for durability in DURABILITIES {
-        for point in ["rename_directory_doomed", "rename_directory_deleted"] {
+        for point in ["rename_directory_enqueued", "rename_directory_deleted"] {
             removed_after(point, durability, "old/f");
         }
     }

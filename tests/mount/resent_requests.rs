@@ -250,7 +250,7 @@ fn a_truncation_that_was_done_does_not_cut_what_another_client_puts_there() {
 fn a_rename_that_has_come_to_its_end_is_done() {
     let points = [
         ("rename_file_done=return", "f", "g"),
-        ("rename_directory_doomed=return", "f/x", "g/x"),
+        ("rename_directory_enqueued=return", "f/x", "g/x"),
         ("rename_directory_deleted=return", "f/x", "g/x"),
     ];
     for durability in DURABILITIES {

@@ -1,5 +1,5 @@
 //! The daemon dies at every boundary between two steps, in both modes of
-//! durability, and the next one makes good what was acknowledged.
+//! durability, and its successor makes good what was acknowledged.
 //!
 //! Each case: a fixed workload runs into a failpoint, which kills the daemon; the
 //! successor is killed too, by the same failpoint or right after its start; the
@@ -275,8 +275,8 @@ each_point! {
     rename_directory_copies: RenameDirectoryCopies,
     rename_directory_copied: RenameDirectoryCopied,
     rename_directory_stages_moved: RenameDirectoryStagesMoved,
-    rename_directory_dooms: RenameDirectoryDooms,
-    rename_directory_doomed: RenameDirectoryDoomed,
+    rename_directory_enqueues: RenameDirectoryEnqueues,
+    rename_directory_enqueued: RenameDirectoryEnqueued,
     rename_directory_deleted: RenameDirectoryDeleted,
     unlink_begins: UnlinkBegins,
     unlink_deleted: UnlinkDeleted,

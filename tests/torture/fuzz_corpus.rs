@@ -150,6 +150,6 @@ fn no_metadata_ends_in_a_panic_and_what_is_understood_survives_being_stored() {
 }
 
 #[test]
-fn no_state_of_an_earlier_daemon_ends_in_a_panic() {
+fn no_state_of_a_predecessor_ends_in_a_panic() {
     holds("state");
 }

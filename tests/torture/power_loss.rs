@@ -136,7 +136,7 @@ fn run_start(cut: u64, survives: Survives) {
 }
 
 #[test]
-fn what_was_closed_outlives_the_loss_of_power_while_the_next_daemon_starts() {
+fn what_was_closed_outlives_the_loss_of_power_while_a_successor_starts() {
     for_each(0..START_CUTS, run_start);
 }
 

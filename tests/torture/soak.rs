@@ -112,7 +112,7 @@ impl Soak {
         }
     }
 
-    /// A PUT that a dead daemon had sent could be applied after the next one's: no
+    /// A PUT that a predecessor had sent could be applied after its successor's: no
     /// client of S3 can take it back.
     fn start_again(&mut self) {
         self.proxy.wait_until_idle();

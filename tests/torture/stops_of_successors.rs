@@ -46,7 +46,7 @@ fn a_stop_that_reaches_a_successor_at_any_time_of_its_start_ends_the_mount() {
 }
 
 #[test]
-fn a_stop_that_reaches_a_successor_that_fails_ends_the_mount_by_the_next_one() {
+fn a_stop_that_reaches_a_successor_that_fails_ends_the_mount_by_its_successor() {
     let mount = SupervisedMount::start(Mount::builder());
     fs::write(mount.path("f"), b"kept").unwrap();
     let before = children(mount.supervisor());

@@ -98,7 +98,7 @@ impl DirectoryRenamer {
         }
         // Where it has failed, the application is told so.
         self.log.end_done(&old_key, &moved, request).await;
-        failpoint::at(Point::RenameDirectoryDoomed);
+        failpoint::at(Point::RenameDirectoryEnqueued);
         // Copies may be there, and go later.
         moved.map_err(NotMoved::unknown)?;
         self.delete_originals(&moving).await?;

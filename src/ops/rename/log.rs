@@ -102,7 +102,7 @@ impl RenameLog {
     }
 
     /// A rename is finished, or given up. In what a loss of power leaves of the
-    /// journal it does not end before what it dooms is known: else both names stay.
+    /// journal it does not end before its deletes are known: else both names stay.
     pub async fn end_rename(&self, from: &Key) {
         if self.durability == Durability::Disk
             && let Err(error) = self.stage_factory.spool.sync().await

@@ -219,7 +219,7 @@ fn renames_of_directories() {
         Point::RenameDirectoryNoted,
         Point::RenameDirectoryCopies,
         Point::RenameDirectoryCopied,
-        Point::RenameDirectoryDooms,
-        Point::RenameDirectoryDoomed,
+        Point::RenameDirectoryEnqueues,
+        Point::RenameDirectoryEnqueued,
     ]);
 }

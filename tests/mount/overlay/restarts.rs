@@ -1,4 +1,4 @@
-//! The next daemon of an overlay.
+//! The successor of an overlay's daemon.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

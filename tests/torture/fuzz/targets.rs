@@ -128,7 +128,7 @@ pub fn journal(data: &[u8]) {
     opens_as_spool(&framed);
 }
 
-/// The bytes of what a daemon leaves to the next one; or, with every line as a
+/// The bytes of what a daemon leaves to its successor; or, with every line as a
 /// record whose checksum is right.
 pub fn state(data: &[u8]) {
     record_file::<SessionState>(data);

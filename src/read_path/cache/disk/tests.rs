@@ -96,7 +96,7 @@ fn tempdir() -> TempDir {
 }
 
 #[test]
-fn blocks_are_found_again_by_the_next_daemon_and_by_no_other_version() {
+fn blocks_are_found_again_by_a_successor_and_by_no_other_version() {
     let dir = tempdir();
     drop(filled(dir.path(), 20));
     fs::write(files(dir.path())[0].with_file_name("new"), b"torn").unwrap();
