@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::error::FsError;
-use crate::journal::SealedBase;
+use crate::journal::{SealedBase, SealedStage};
 use crate::read_path::Reader;
 use crate::store::{ETag, WriteCondition};
 use crate::vocabulary::ObjectId;
@@ -41,21 +41,26 @@ pub struct Sealed {
 #[derive(Debug, Default)]
 pub struct Sent {
     maybe: AtomicBool,
+    /// Attributes were set since: what it made lacks them.
+    attributes_set: AtomicBool,
     /// The version that it was about to make, where that is known.
     version: Mutex<Option<ETag>>,
 }
 
 impl Sent {
-    pub fn maybe(version: Option<ETag>) -> Self {
+    /// As the journal has it of a predecessor.
+    pub fn maybe(sealed: &SealedStage) -> Self {
         Self {
             maybe: AtomicBool::new(true),
-            version: Mutex::new(version),
+            attributes_set: AtomicBool::new(sealed.attributes_set),
+            version: Mutex::new(sealed.completing.clone()),
         }
     }
 
     pub fn copy(&self) -> Self {
         Self {
             maybe: AtomicBool::new(self.is_maybe()),
+            attributes_set: AtomicBool::new(self.lacks_attributes()),
             version: Mutex::new(self.as_version()),
         }
     }
@@ -67,6 +72,16 @@ impl Sent {
     /// Whether it was so before.
     pub fn set_maybe(&self) -> bool {
         self.maybe.swap(true, Ordering::Relaxed)
+    }
+
+    /// Attributes are set, which what may have been sent lacks.
+    pub fn set_attributes(&self) {
+        self.attributes_set
+            .fetch_or(self.is_maybe(), Ordering::Relaxed);
+    }
+
+    pub fn lacks_attributes(&self) -> bool {
+        self.attributes_set.load(Ordering::Relaxed)
     }
 
     pub fn set_version(&self, version: ETag) {

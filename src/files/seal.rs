@@ -127,7 +127,7 @@ impl OpenFile {
         // What lies over another is sent once that one is done, and said to be over its object then.
         let sent = match sealed.base {
             SealedBase::Stage(_) => Sent::default(),
-            SealedBase::Empty | SealedBase::Object(_) => Sent::maybe(sealed.completing.clone()),
+            SealedBase::Empty | SealedBase::Object(_) => Sent::maybe(&sealed),
         };
         let base = match sealed.base.clone() {
             SealedBase::Empty => LowerLayer::Empty,
@@ -608,6 +608,7 @@ mod tests {
                 written: stage.written(),
                 sums: stage.file().sums(),
                 completing: None,
+                attributes_set: false,
                 base: below.unwrap_or(SealedBase::Empty),
             });
             let sealed = records.last().unwrap().clone();

@@ -167,6 +167,9 @@ pub struct SealedStage {
     /// The version that an upload of it was about to make.
     #[serde(default)]
     pub completing: Option<ETag>,
+    /// Attributes were set since an upload of it was begun: what that made lacks them.
+    #[serde(default)]
+    pub attributes_set: bool,
     pub base: SealedBase,
 }
 
@@ -213,6 +216,7 @@ impl SealedStage {
         self.condition = absorbed.condition.clone();
         self.known = absorbed.known.clone();
         self.completing = None;
+        self.attributes_set = false;
     }
 }
 

@@ -26,6 +26,7 @@ fn sealed(id: u64, key: &str) -> Record {
         written: vec![0..4, 6..10],
         sums: vec![(0, 10, 7).try_into().unwrap()],
         completing: None,
+        attributes_set: false,
         base: SealedBase::Empty,
     }))
 }

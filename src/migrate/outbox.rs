@@ -141,14 +141,14 @@ impl Outbox {
         let target = target(key, headers, len, replaces);
         let sent: Arc<dyn ByteSource> = source.clone();
         match self.uploader.upload(&target, &sent).await {
-            Ok(etag) => {
+            Ok(made) => {
                 if is_long {
                     self.checkpoint.end(path);
                 }
                 if trying.is_some() {
                     self.try_conditions(&target, bytes).await;
                 }
-                Attempt::Sent(etag)
+                Attempt::Sent(made.etag)
             }
             Err(error) => self.failed(&source, &error),
         }

@@ -61,6 +61,7 @@ mod tests {
             written: std::iter::once(0..5).collect(),
             sums: stage.sums(),
             completing: None,
+            attributes_set: false,
             base,
         };
         spool.seal(&stage, sealed, Durable::No).unwrap();

@@ -238,6 +238,7 @@ mod tests {
             written: stage.written(),
             sums: stage.file().sums(),
             completing: None,
+            attributes_set: false,
             base: SealedBase::Empty,
         }
     }

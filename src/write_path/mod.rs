@@ -66,6 +66,6 @@ pub use spool_error::{OtherPlace, SpoolError};
 pub use spool_lock::SpoolLock;
 pub use stage::{Segment, Stage};
 pub use stage_file::StageFile;
-pub use upload_target::{PriorAttempt, UploadTarget};
+pub use upload_target::{PriorAttempt, UploadTarget, Uploaded};
 pub use uploader::Uploader;
 pub use written_headers::WrittenHeaders;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::byte_source::ByteSource;
 use super::part_sender::PartSender;
-use super::upload_target::UploadTarget;
+use super::upload_target::{UploadTarget, Uploaded};
 use crate::error::FsError;
 use crate::store::{ETag, GetRequest, HeadRequest, StoreErrorKind, WriteCondition};
 
@@ -18,7 +18,7 @@ pub(super) async fn find_own(
     target: &UploadTarget,
     source: &Arc<dyn ByteSource>,
     began: Option<Instant>,
-) -> Result<Option<ETag>, FsError> {
+) -> Result<Option<Uploaded>, FsError> {
     let head = HeadRequest {
         key: target.key.clone(),
     };
@@ -32,13 +32,17 @@ pub(super) async fn find_own(
     if is_older && target.condition == WriteCondition::IfAbsent {
         return Ok(None);
     }
+    let found = Uploaded {
+        etag: meta.etag.clone(),
+        found: Some(meta.headers),
+    };
     if source.completed_as().as_ref() == Some(&meta.etag) {
-        return Ok(Some(meta.etag));
+        return Ok(Some(found));
     }
     if parts.sends_at_once(target.len)
         && ETag::of_bytes(&source.read(0..target.len).await?) == meta.etag
     {
-        return Ok(Some(meta.etag));
+        return Ok(Some(found));
     }
     if source.offloaded_end() > 0 {
         return Ok(None);
@@ -70,5 +74,5 @@ pub(super) async fn find_own(
             return Ok(None);
         }
     }
-    Ok(Some(meta.etag))
+    Ok(Some(found))
 }

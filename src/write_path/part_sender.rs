@@ -370,7 +370,8 @@ mod tests {
             prior,
         };
         let source: Arc<dyn ByteSource> = source.clone();
-        uploader.upload(&target, &source).await
+        let made = uploader.upload(&target, &source).await?;
+        Ok(made.etag)
     }
 
     /// One part at a time, so that the `nth` request is the part of that number.

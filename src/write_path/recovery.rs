@@ -276,6 +276,7 @@ mod tests {
             written: Vec::new(),
             sums: Vec::new(),
             completing: None,
+            attributes_set: false,
             base,
         }
     }

@@ -208,6 +208,12 @@ impl Spool {
         Ok(())
     }
 
+    /// Notes what is to be stored with a sealed stage by now, whose bytes are safe as they are.
+    pub fn seal_again(&self, sealed: SealedStage, durable: Durable) -> io::Result<()> {
+        self.journal
+            .append(Record::Sealed(Box::new(sealed)), durable)
+    }
+
     /// Notes which version an upload is about to make of a stage, in case its answer is lost.
     ///
     /// Outlives a power loss: where it is an edit, the version that it was an edit of
@@ -356,6 +362,7 @@ mod tests {
             written: vec![0..4, 4..8],
             sums: stage.sums(),
             completing: None,
+            attributes_set: false,
             base: crate::journal::SealedBase::Empty,
         };
         spool.seal(&stage, sealed.clone(), Durable::Yes).unwrap();

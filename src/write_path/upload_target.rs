@@ -1,6 +1,6 @@
 //! What an upload is to make.
 
-use crate::store::{Key, ObjectHeaders, WriteCondition};
+use crate::store::{ETag, Key, ObjectHeaders, WriteCondition};
 
 /// One object, and what it may take the place of.
 #[derive(Debug, Clone)]
@@ -14,6 +14,20 @@ pub struct UploadTarget {
     pub known: WriteCondition,
     pub len: u64,
     pub prior: PriorAttempt,
+}
+
+/// The version that an upload has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploaded {
+    pub etag: ETag,
+    /// What is stored with it, where an earlier attempt whose answer was lost made it.
+    pub found: Option<ObjectHeaders>,
+}
+
+impl From<ETag> for Uploaded {
+    fn from(etag: ETag) -> Self {
+        Self { etag, found: None }
+    }
 }
 
 /// Whether an earlier upload of the same bytes to the same key may have been applied.

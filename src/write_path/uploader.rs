@@ -16,7 +16,7 @@ use super::own_version::find_own;
 use super::part_sender::PartSender;
 use super::parts::{Origin, PartSize, Run};
 use super::scratch::Scratch;
-use super::upload_target::{PriorAttempt, UploadTarget};
+use super::upload_target::{PriorAttempt, UploadTarget, Uploaded};
 use super::written_headers::WrittenHeaders;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -134,7 +134,7 @@ impl Uploader {
         &self,
         target: &UploadTarget,
         source: &Arc<dyn ByteSource>,
-    ) -> Result<ETag, FsError> {
+    ) -> Result<Uploaded, FsError> {
         match target.condition {
             WriteCondition::Always => self.replace(target, source).await,
             WriteCondition::IfAbsent | WriteCondition::IfMatch(_) => {
@@ -149,7 +149,7 @@ impl Uploader {
         &self,
         target: &UploadTarget,
         source: &Arc<dyn ByteSource>,
-    ) -> Result<ETag, FsError> {
+    ) -> Result<Uploaded, FsError> {
         let mut condition = match &target.known {
             WriteCondition::Always => self.current(&target.key).await?,
             known => known.clone(),
@@ -202,10 +202,10 @@ impl Uploader {
         &self,
         target: &UploadTarget,
         source: &Arc<dyn ByteSource>,
-    ) -> Result<ETag, FsError> {
+    ) -> Result<Uploaded, FsError> {
         let began = (target.prior != PriorAttempt::Maybe).then(Instant::now);
         let mut failed = match self.upload_unopposed(target, source).await {
-            Ok(etag) => return Ok(etag),
+            Ok(etag) => return Ok(etag.into()),
             Err(failed) => failed,
         };
         if is_gone(&failed.error) {
@@ -214,10 +214,10 @@ impl Uploader {
             source.set_multipart(None);
             let outcome_unknown = failed.outcome_unknown || target.prior == PriorAttempt::Maybe;
             if outcome_unknown
-                && let Some(etag) = find_own(&self.parts, target, source, began).await?
+                && let Some(found) = find_own(&self.parts, target, source, began).await?
             {
                 tracing::info!(key = %target.key, "an earlier attempt had been applied");
-                return Ok(etag);
+                return Ok(found);
             }
             if source.offloaded_end() > 0 {
                 tracing::error!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone, and with it parts of the file that were nowhere else");
@@ -225,7 +225,7 @@ impl Uploader {
             }
             tracing::info!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone: starting again");
             failed = match self.upload_unopposed(target, source).await {
-                Ok(etag) => return Ok(etag),
+                Ok(etag) => return Ok(etag.into()),
                 Err(again) => again,
             };
         }
@@ -234,10 +234,10 @@ impl Uploader {
             // Not what it was, or gone: by our own doing, whose answer was lost?
             error @ (FsError::Stale(_) | FsError::NotFound(_)) => {
                 if outcome_unknown
-                    && let Some(etag) = find_own(&self.parts, target, source, began).await?
+                    && let Some(found) = find_own(&self.parts, target, source, began).await?
                 {
                     tracing::info!(key = %target.key, "an earlier attempt had been applied");
-                    return Ok(etag);
+                    return Ok(found);
                 }
                 Err(if target.condition == WriteCondition::IfAbsent {
                     error.into_exists()

@@ -34,7 +34,7 @@ struct Made {
     object: ObjectId,
     /// What is stored with it.
     headers: ObjectHeaders,
-    /// What is to be, where its upload was begun with something else.
+    /// What is to be, where that is something else.
     wanted: Option<ObjectHeaders>,
 }
 
@@ -220,13 +220,16 @@ impl Uploads {
         let begun = source.multipart().filter(|_| source.offloaded_end() > 0);
         let begun = begun.map(|upload| upload.headers().clone());
         let begun = begun.filter(|headers| *headers != target.headers);
-        let etag = self.uploader.upload(&target, &source).await?;
+        let made = self.uploader.upload(&target, &source).await?;
+        let found = made
+            .found
+            .filter(|found| sealed.sent.lacks_attributes() && self.shows_otherwise(found, &target));
         let object = ObjectId {
             key: target.key,
-            etag,
+            etag: made.etag,
             size_bytes: target.len,
         };
-        let (headers, wanted) = match begun {
+        let (headers, wanted) = match begun.or(found) {
             Some(headers) => (headers, Some(target.headers)),
             None => (target.headers, None),
         };
@@ -235,6 +238,13 @@ impl Uploads {
             headers,
             wanted,
         })
+    }
+
+    /// Whether what an earlier attempt stored is not what is to be.
+    fn shows_otherwise(&self, found: &ObjectHeaders, target: &UploadTarget) -> bool {
+        let [found, wanted] =
+            [found, &target.headers].map(|headers| Attributes::decode(headers.clone()));
+        self.namespace.stores_attributes() && !found.shows_as(&wanted)
     }
 
     /// Stores with the file's object what is to be. What was written since takes it
@@ -287,6 +297,10 @@ impl Uploads {
         self.record_object(file, &made.at(key.clone()), headers);
         file.edit()
             .rebase(&MovedObject::of(version.etag.clone(), made), key);
+        // What was sealed meanwhile is over this version.
+        if let Err(error) = self.sealer.journal_attributes(file).await {
+            tracing::warn!(ino = file.inode.ino.0, %error, "journal write failed: after a crash what was written meanwhile counts as over another version");
+        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::journal::{Durable, SealedStage};
 use crate::namespace::{Name, Namespace};
 use crate::task::caught_now;
 use crate::vocabulary::Ino;
+use crate::write_path::{Spool, StageFile};
 
 /// Fixes the bytes of stages for their upload, and tells the journal.
 #[derive(Debug)]
@@ -108,6 +109,29 @@ impl Sealer {
         }
     }
 
+    /// Tells the journal what is to be stored with a file's sealed stages by now.
+    ///
+    /// Errors: the journal's; `NoSpace` when it does not fit the object's metadata.
+    pub async fn journal_attributes(&self, file: &OpenFile) -> Result<(), FsError> {
+        let _guard = file.seal_lock.lock().await;
+        for record in self.attribute_records(file)? {
+            self.journal(record, None).await?;
+        }
+        Ok(())
+    }
+
+    fn attribute_records(&self, file: &OpenFile) -> Result<Vec<SealedStage>, FsError> {
+        let Some((dir, name)) = self.namespace.table().place(file.inode.ino) else {
+            return Ok(Vec::new());
+        };
+        let sealed = file.sealed_stages();
+        let records = sealed.iter().map(|sealed| {
+            sealed.sent.set_attributes();
+            self.record_of(file, sealed, dir, &name)
+        });
+        records.collect()
+    }
+
     /// Tells the journal of a sealed stage.
     pub async fn journal_seal(&self, file: &OpenFile, sealed: &Sealed) -> Result<(), FsError> {
         match self.namespace.table().place(file.inode.ino) {
@@ -123,7 +147,19 @@ impl Sealer {
         dir: Ino,
         name: &Name,
     ) -> Result<(), FsError> {
-        let record = SealedStage {
+        let record = self.record_of(file, sealed, dir, name)?;
+        self.journal(record, Some(sealed.stage.file().clone()))
+            .await
+    }
+
+    fn record_of(
+        &self,
+        file: &OpenFile,
+        sealed: &Sealed,
+        dir: Ino,
+        name: &Name,
+    ) -> Result<SealedStage, FsError> {
+        Ok(SealedStage {
             stage: sealed.stage.file().id(),
             key: self.namespace.child_key(dir, name)?,
             headers: self
@@ -136,15 +172,25 @@ impl Sealer {
             written: sealed.stage.written(),
             sums: sealed.stage.file().sums(),
             completing: sealed.sent.as_version(),
+            attributes_set: sealed.sent.lacks_attributes(),
             base: sealed.base.as_sealed(),
-        };
-        let (stage_factory, stage) = (self.stage_factory.clone(), sealed.stage.file().clone());
+        })
+    }
+
+    /// As safe as close is in this mode; `unsynced` where its bytes are not yet.
+    async fn journal(
+        &self,
+        record: SealedStage,
+        unsynced: Option<Arc<StageFile>>,
+    ) -> Result<(), FsError> {
+        let stages = self.stage_factory.clone();
         match self.durability {
-            Durability::S3 => stage_factory.spool.seal(&stage, record, Durable::No)?,
+            Durability::S3 => append(&stages.spool, record, unsynced.as_deref(), Durable::No)?,
             Durability::Disk => {
-                let sync = move || stage_factory.spool.seal(&stage, record, Durable::Yes);
-                let synced = tokio::task::spawn_blocking(sync).await;
-                synced.map_err(io::Error::other)??;
+                let synced = tokio::task::spawn_blocking(move || {
+                    append(&stages.spool, record, unsynced.as_deref(), Durable::Yes)
+                });
+                synced.await.map_err(io::Error::other)??;
             }
         }
         Ok(())
@@ -167,5 +213,17 @@ impl Sealer {
             }
         }
         guard
+    }
+}
+
+fn append(
+    spool: &Spool,
+    record: SealedStage,
+    unsynced: Option<&StageFile>,
+    durable: Durable,
+) -> io::Result<()> {
+    match unsynced {
+        Some(stage) => spool.seal(stage, record, durable),
+        None => spool.seal_again(record, durable),
     }
 }

@@ -25,8 +25,10 @@ pub struct AttributeWriter {
 impl AttributeWriter {
     /// Brings what is stored with an inode up to date, where attributes are stored.
     ///
-    /// Free when nothing differs, and while the file has bytes to upload: they go along.
-    /// Errors: `NoSpace` when they do not fit; `Stale` when the object changed; the store's.
+    /// Free when nothing differs. While the file has bytes to upload they go along, and
+    /// with what is sealed of them into the journal.
+    /// Errors: `NoSpace` when they do not fit; `Stale` when the object changed; the store's;
+    /// the journal's.
     /// `before` learns what is replaced, right before it is; `asked` is when the caller has
     /// asked for what is stored.
     pub async fn store_attributes(
@@ -68,7 +70,7 @@ impl AttributeWriter {
         let version = inode.state().remote.clone();
         let named = self.namespace.table().place(inode.ino).is_some();
         let Some(version) = version.filter(|_| named && !file.needs_upload()) else {
-            return Ok(());
+            return self.uploads.sealer.journal_attributes(file).await;
         };
         if self.changed_headers(inode)?.is_none() {
             return Ok(());

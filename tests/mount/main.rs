@@ -106,5 +106,6 @@ mod takeover_stuck;
 mod takeover_umount;
 mod takeover_watchdog;
 mod two_mounts;
+mod unsent_attributes;
 mod unsupported_calls;
 mod uploads;

@@ -61,7 +61,7 @@ impl Soak {
             mount,
             proxy,
             workers: (0..WORKERS)
-                .map(|number| Worker::new(number, seed, attributes, durability))
+                .map(|number| Worker::new(number, seed, attributes))
                 .collect(),
             random: Rng::with_seed(seed),
             kills: 0,

@@ -58,7 +58,6 @@ pub struct Worker {
     /// them need not outlive a kill.
     modes: BTreeMap<String, BTreeSet<u32>>,
     attributes: Attributes,
-    durability: &'static str,
     pending: Option<Pending>,
     /// Targets of renames under way at a kill: their own edits may be left over.
     replaced: Vec<String>,
@@ -68,14 +67,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(number: u64, seed: u64, attributes: Attributes, durability: &'static str) -> Self {
+    pub fn new(number: u64, seed: u64, attributes: Attributes) -> Self {
         Self {
             dir: format!("w{number}"),
             random: Rng::with_seed(seed ^ (number << 32)),
             acked: BTreeMap::new(),
             modes: BTreeMap::new(),
             attributes,
-            durability,
             pending: None,
             replaced: Vec::new(),
             history: VecDeque::new(),
@@ -171,10 +169,7 @@ impl Worker {
         self.pending = Some(Pending::Mode { name: name.clone() });
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         let known = self.modes.entry(name).or_default();
-        // Between close and upload it does not outlive a kill.
-        if self.durability == "s3" {
-            known.clear();
-        }
+        known.clear();
         known.insert(mode);
         assert_eq!(fs::metadata(path)?.mode() & 0o7777, mode);
         Ok(())
