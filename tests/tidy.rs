@@ -113,7 +113,12 @@ fn findings(path: &str, text: &str) -> Vec<String> {
         }
     }
     if !is_test {
-        if body.contains("pub use crate::") {
+        let re_exports = [
+            "pub use crate::",
+            "pub(crate) use crate::",
+            "pub use super::super::",
+        ];
+        if re_exports.iter().any(|begin| body.contains(begin)) {
             found.push(format!("{path}: re-exports what is another layer's"));
         }
         found.extend(forbidden_imports(path, body));
@@ -323,6 +328,10 @@ fn an_import_against_the_arrows_is_found() {
     ));
     assert!(breaks("src/namespace/a.rs", "use crate::journal::Journal;"));
     assert!(breaks("src/ops/mod.rs", "pub use crate::store::Key;"));
+    assert!(breaks(
+        "src/ops/mod.rs",
+        "pub(crate) use crate::store::Key;"
+    ));
     assert!(breaks(
         "src/main.rs",
         "fn main() { mediafs::session::run(); }"

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use crate::support::proxy::{Fault, Proxy, Rule};
-use crate::support::{Mount, Server, sys, wait_until};
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::{Mount, Server, pattern, sys, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -39,6 +40,39 @@ fn what_is_written_right_after_a_close_that_was_refused_is_not_lost() {
             assert_eq!(mount.object(name).unwrap(), b"second");
         }
     });
+}
+
+/// What was sealed while its upload was under way is one with it again by then.
+#[test]
+fn a_kill_after_a_refused_upload_puts_no_half_of_the_file_into_the_bucket() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.durability("disk").set("--ttl", "1h");
+    let mut mount = plan.args(["--request-timeout", "300s"]).start();
+    let refusal = Rule::on("PutObject", Fault::Answer(403, "AccessDenied"));
+    let gate = proxy.hold(Side::BeforeServer, refusal.key("f"));
+    let mut body = pattern(100_000, 1);
+    fs::write(mount.path("f"), &body).unwrap();
+    gate.wait_for(1);
+    let file = sys::open(mount.path("f"), libc::O_RDWR).unwrap();
+    file.write_all_at(b"edit", 50_000).unwrap();
+    let reader = fs::File::open(mount.path("f")).unwrap();
+    sys::close(file).unwrap();
+    gate.open();
+    wait_until(WITHIN, "the refusal", || {
+        mount.log().contains("upload failed for good")
+    });
+    mount.kill9();
+    drop(reader);
+    proxy.heal();
+    mount.remount();
+    mount.unmount();
+    let first = body.clone();
+    body[50_000..50_004].copy_from_slice(b"edit");
+    let object = mount.object("f");
+    let is_whole = |object: &Vec<u8>| *object == first || *object == body;
+    assert!(object.as_ref().is_none_or(is_whole), "half a file");
+    let kept = mount.lost_and_found();
+    assert!(object == Some(body.clone()) || kept.contains(&body));
 }
 
 /// Has S3 refuse a version of one file after the other, half of which were there before.
