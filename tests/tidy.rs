@@ -261,31 +261,6 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn a_document_that_names_what_is_not_there_is_found() {
-    let source = "#[test]\n#[should_panic]\nfn what_is_so_is_so() {}\n#[tokio::test(x)]\nasync fn and_so_it_is() {}\nfn no_test_at_all() {}\n";
-    let tests = documents::tests_of(source);
-    let found = |text: &str| {
-        let exists = |path: &str| path == "tests/a.rs" || path == "scripts";
-        documents::findings("d.md", text, &tests, exists).len()
-    };
-    assert_eq!(
-        found("`what_is_so_is_so`, `and_so_it_is` and `scripts/`, `tests/a.rs`"),
-        0
-    );
-    assert_eq!(found("`no_test_at_all`, `what_was_so_is_so`"), 2);
-    assert_eq!(found("`copy_file_range` of `user.a_b_c_d`, `x`"), 0);
-    assert_eq!(found("`tests/b.rs` and `scripts/gone --now`"), 2);
-    let head = "| promise | test |\n|---|---|\n";
-    assert_eq!(
-        found(&format!("{head}| it is so | `what_is_so_is_so` |")),
-        0
-    );
-    assert_eq!(found(&format!("{head}| all of it | `tests/a.rs` |")), 0);
-    assert_eq!(found(&format!("{head}| `and_so_it_is` is | nothing |")), 1);
-    assert_eq!(found("| other | table |\n|---|---|\n| a | b |"), 0);
-}
-
-#[test]
 fn no_folder_lies_at_the_top_that_has_no_place_there() {
     for entry in fs::read_dir(repository()).unwrap() {
         let entry = entry.unwrap();

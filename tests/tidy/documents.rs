@@ -88,3 +88,28 @@ fn the_layers_stand_in_the_documentation_as_they_are_checked() {
     let names: Vec<Vec<&str>> = names.into_iter().filter(|it| !it.is_empty()).collect();
     assert_eq!(names, LAYERS);
 }
+
+#[test]
+fn a_document_that_names_what_is_not_there_is_found() {
+    let source = "#[test]\n#[should_panic]\nfn what_is_so_is_so() {}\n#[tokio::test(x)]\nasync fn and_so_it_is() {}\nfn no_test_at_all() {}\n";
+    let tests = tests_of(source);
+    let found = |text: &str| {
+        let exists = |path: &str| path == "tests/a.rs" || path == "scripts";
+        findings("d.md", text, &tests, exists).len()
+    };
+    assert_eq!(
+        found("`what_is_so_is_so`, `and_so_it_is` and `scripts/`, `tests/a.rs`"),
+        0
+    );
+    assert_eq!(found("`no_test_at_all`, `what_was_so_is_so`"), 2);
+    assert_eq!(found("`copy_file_range` of `user.a_b_c_d`, `x`"), 0);
+    assert_eq!(found("`tests/b.rs` and `scripts/gone --now`"), 2);
+    let head = "| promise | test |\n|---|---|\n";
+    assert_eq!(
+        found(&format!("{head}| it is so | `what_is_so_is_so` |")),
+        0
+    );
+    assert_eq!(found(&format!("{head}| all of it | `tests/a.rs` |")), 0);
+    assert_eq!(found(&format!("{head}| `and_so_it_is` is | nothing |")), 1);
+    assert_eq!(found("| other | table |\n|---|---|\n| a | b |"), 0);
+}
