@@ -45,7 +45,7 @@ pub fn next_unsent(file: &OpenFile, key: &Key, part_size: PartSize) -> Option<Fu
 pub fn has_parts_under_way(file: &OpenFile) -> bool {
     let content = file.content.lock();
     let stage = content.stage.as_ref().filter(|_| !content.is_nameless());
-    let upload = stage.and_then(|stage| stage.file().upload());
+    let upload = stage.and_then(|stage| stage.file().upload_slot().get());
     upload.is_some_and(|upload| upload.has_parts_under_way())
 }
 

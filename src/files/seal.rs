@@ -253,7 +253,7 @@ impl OpenFile {
         content.failed = Some(why.clone());
         content.changes.none_is_safe();
         while let Some(sealed) = content.base.sealed().cloned() {
-            sealed.stage.file().set_upload(None);
+            sealed.stage.file().upload_slot().set(None);
             let merged = match content.stage.as_mut() {
                 Some(later) => later.absorb(&sealed.stage),
                 None => {

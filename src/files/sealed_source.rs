@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::file::StageFactory;
 use super::layers::{ReadSegment, Sealed, fetch, plan_staged};
 use crate::error::FsError;
-use crate::journal::StartedUpload;
+use crate::journal::UploadStart;
 use crate::read_path::Reader;
 use crate::store::ETag;
 use crate::write_path::{
@@ -98,11 +98,11 @@ impl ByteSource for SealedSource {
     }
 
     fn multipart(&self) -> Option<Arc<MultipartUpload>> {
-        self.sealed.stage.file().upload()
+        self.sealed.stage.file().upload_slot().get()
     }
 
     fn set_multipart(&self, upload: Option<Arc<MultipartUpload>>) {
-        self.sealed.stage.file().set_upload(upload);
+        self.sealed.stage.file().upload_slot().set(upload);
     }
 
     fn offloaded_end(&self) -> u64 {
@@ -110,10 +110,10 @@ impl ByteSource for SealedSource {
     }
 
     fn create_lock(&self) -> &tokio::sync::Mutex<()> {
-        self.sealed.stage.file().create_lock()
+        self.sealed.stage.file().upload_slot().create_lock()
     }
 
-    fn sends(&self, sending: StartedUpload) {
+    fn sends(&self, sending: UploadStart) {
         self.stage_factory
             .spool
             .sending(self.sealed.stage.file(), sending);

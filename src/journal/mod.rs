@@ -43,9 +43,7 @@ pub use log_file::LogFile;
 pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
 pub use peeked::Peeked;
-pub use record::{
-    Absorbed, Originals, Record, RenameIntent, SealedBase, SealedStage, StartedUpload,
-};
+pub use record::{Absorbed, Originals, Record, RenameIntent, SealedBase, SealedStage, UploadStart};
 pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};
 pub use room::{COMPACT_FROM_BYTES, is_full};
 pub use spare::path_of as spare_of;
@@ -60,7 +58,7 @@ pub struct StageRecord {
     pub key: Key,
     pub sealed: Option<SealedStage>,
     /// The multipart upload by which it goes to S3, if one was begun.
-    pub sending: Option<StartedUpload>,
+    pub sending: Option<UploadStart>,
     /// What only that upload has of it.
     pub offloaded: Option<Offloaded>,
     /// What it was to take over last. It may lack some of it until that stage is done.
@@ -130,7 +128,7 @@ impl Journal {
     }
 
     /// By which multipart upload a stage goes to S3.
-    pub fn sending(&self, stage: StageId) -> Option<StartedUpload> {
+    pub fn sending(&self, stage: StageId) -> Option<UploadStart> {
         self.log
             .with(|live| live.stages.get(&stage)?.sending.clone())
     }

@@ -37,7 +37,7 @@ pub enum Record {
     #[serde(rename = "sending")]
     UploadStarted {
         stage: StageId,
-        sending: StartedUpload,
+        sending: UploadStart,
     },
     /// These parts of the stage are about to be in its upload alone.
     Offloaded {
@@ -222,7 +222,7 @@ impl SealedStage {
 
 /// All that it takes to resume a multipart upload in a successor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartedUpload {
+pub struct UploadStart {
     pub key: Key,
     pub headers: ObjectHeaders,
     pub upload: UploadId,

@@ -378,7 +378,7 @@ fn a_journal_of_what_is_done_stays_short() {
 #[test]
 fn an_upload_with_an_empty_part_is_none() {
     let read = |ends: serde_json::Value| {
-        serde_json::from_value::<StartedUpload>(serde_json::json!({
+        serde_json::from_value::<UploadStart>(serde_json::json!({
             "key": "k", "headers": ObjectHeaders::default(), "upload": "1", "part_ends": ends,
         }))
     };
@@ -393,7 +393,7 @@ fn how_a_stage_is_being_sent_is_known_until_it_is_done_wherever_it_moves() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     let journal = Journal::open(&path).unwrap();
-    let sending = StartedUpload {
+    let sending = UploadStart {
         key: Key::new("k2"),
         headers: ObjectHeaders::default(),
         upload: UploadId("1".to_owned()),

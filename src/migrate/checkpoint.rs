@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::Snapshot;
 use crate::config::AttributesMode;
-use crate::journal::StartedUpload;
+use crate::journal::UploadStart;
 use crate::private;
 use crate::store::UploadId;
 
@@ -78,7 +78,7 @@ pub struct Begun {
     #[serde(default)]
     pub before: Option<Vec<UploadId>>,
     /// None where it may have been begun.
-    pub sending: Option<StartedUpload>,
+    pub sending: Option<UploadStart>,
 }
 
 #[derive(Debug)]

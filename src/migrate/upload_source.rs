@@ -15,7 +15,7 @@ use super::operator::Operator;
 use super::sent_bytes::{ReadFailure, SentBytes};
 use super::throttle::Throttle;
 use crate::error::FsError;
-use crate::journal::StartedUpload;
+use crate::journal::UploadStart;
 use crate::store::ETag;
 use crate::write_path::{ByteSource, MultipartUpload, Origin, RangeReader, Run, StoredRange};
 
@@ -145,7 +145,7 @@ impl ByteSource for UploadSource {
         &self.create_lock
     }
 
-    fn sends(&self, sending: StartedUpload) {
+    fn sends(&self, sending: UploadStart) {
         let noted = self.checkpoint.begun(&self.path);
         let (since, before) = match noted {
             Some(noted) => (noted.since, noted.before),

@@ -24,7 +24,7 @@ impl PartSender {
         };
         if let Err(error) = outcome.await {
             tracing::warn!(key = %target.key, number = part.number.get(), %error, "early upload of a part failed: it is sent at close");
-            part.file.set_ahead_bytes(u64::MAX);
+            part.file.upload_slot().set_ahead_bytes(u64::MAX);
         }
     }
 
@@ -44,18 +44,18 @@ impl PartSender {
             self.send_claimed(&upload, part, claimed).await?;
         }
         // Where that was given up, parts are sent early again.
-        if part.file.ahead_bytes() == u64::MAX {
-            part.file.set_ahead_bytes(part.range.end);
+        if part.file.upload_slot().ahead_bytes() == u64::MAX {
+            part.file.upload_slot().set_ahead_bytes(part.range.end);
         }
         Ok(())
     }
 
     /// An upload under a name that the file had before is of no use.
     async fn leave_former_name(&self, target: &UploadTarget, part: &FullPart) {
-        let _turn = part.file.create_lock().lock().await;
-        let upload = part.file.upload();
+        let _turn = part.file.upload_slot().create_lock().lock().await;
+        let upload = part.file.upload_slot().get();
         if !part.file.offloaded().has_any() && upload.is_some_and(|it| *it.key() != target.key) {
-            part.file.set_upload(None);
+            part.file.upload_slot().set(None);
         }
     }
 
@@ -64,8 +64,8 @@ impl PartSender {
         target: &UploadTarget,
         part: &FullPart,
     ) -> Result<Option<Arc<MultipartUpload>>, FsError> {
-        let _turn = part.file.create_lock().lock().await;
-        if let Some(upload) = part.file.upload() {
+        let _turn = part.file.upload_slot().create_lock().lock().await;
+        if let Some(upload) = part.file.upload_slot().get() {
             // Of a file that was renamed what there is of the upload is of no use. With
             // other headers it is where some of its parts leave the spool.
             return Ok(Some(upload).filter(|upload| upload.has_key_of(target)));
@@ -74,7 +74,11 @@ impl PartSender {
             return Ok(None);
         }
         let upload = self.begin(target).await?;
-        Ok(part.file.adopt_upload(upload.clone()).then_some(upload))
+        Ok(part
+            .file
+            .upload_slot()
+            .adopt(upload.clone())
+            .then_some(upload))
     }
 
     async fn send_part_ahead(

@@ -12,7 +12,7 @@ use super::multipart::MultipartUpload;
 use super::parts::{Run, StoredRange};
 use super::stage_file::StageFile;
 use crate::error::FsError;
-use crate::journal::StartedUpload;
+use crate::journal::UploadStart;
 use crate::store::ETag;
 
 /// Bytes that are read by range.
@@ -64,7 +64,7 @@ pub trait ByteSource: RangeReader {
     fn create_lock(&self) -> &tokio::sync::Mutex<()>;
 
     /// This is how the multipart upload goes on, also in another life of the daemon.
-    fn sends(&self, sending: StartedUpload);
+    fn sends(&self, sending: UploadStart);
 
     /// The next request makes this version of them.
     fn completes_as(&self, version: ETag);

@@ -21,7 +21,7 @@ impl FullPart {
     /// order; each is told once.
     pub fn next_ahead(stage: &Stage, part_size: PartSize) -> Option<Self> {
         let (number, range) = Self::place_ahead(stage, part_size)?;
-        stage.file().set_ahead_bytes(range.end);
+        stage.file().upload_slot().set_ahead_bytes(range.end);
         Some(Self {
             file: stage.file().clone(),
             number,
@@ -32,7 +32,7 @@ impl FullPart {
     /// The same part, which is not told by that. None of a file that shows a base, nor of
     /// one that may still become a single request.
     pub fn place_ahead(stage: &Stage, part_size: PartSize) -> Option<(PartNumber, Range<u64>)> {
-        let (number, range) = part_size.part_at(stage.file().ahead_bytes())?;
+        let (number, range) = part_size.part_at(stage.file().upload_slot().ahead_bytes())?;
         let whole = stage.len() >= range.end && stage.extents.gaps(&range).next().is_none();
         if !whole || stage.base_len() > 0 || stage.len() <= part_size.bytes() {
             return None;
@@ -46,7 +46,11 @@ impl FullPart {
         if stage.len() <= part_size.bytes() {
             return None;
         }
-        let upload = stage.file().upload().filter(|upload| upload.key() == key);
+        let upload = stage
+            .file()
+            .upload_slot()
+            .get()
+            .filter(|upload| upload.key() == key);
         let is_sent = |number, range: &Range<u64>| {
             let upload = upload.as_ref();
             upload.is_some_and(|upload| upload.has_or_gets(number, range))

@@ -12,7 +12,7 @@ use super::abort_queue::AbortQueue;
 use super::budget::FileShare;
 use super::scratch::Zeros;
 use super::upload_target::UploadTarget;
-use crate::journal::{Offloaded, StartedUpload};
+use crate::journal::{Offloaded, UploadStart};
 use crate::store::{CompletedPart, Key, ListedPart, ObjectHeaders, PartNumber, UploadId};
 
 /// An upload that is not completed when the last one lets go of it is aborted.
@@ -76,8 +76,8 @@ impl MultipartUpload {
     }
 
     /// One that a predecessor began for a sealed stage.
-    pub fn resumed(sending: StartedUpload, aborts: AbortQueue) -> Self {
-        let StartedUpload {
+    pub fn resumed(sending: UploadStart, aborts: AbortQueue) -> Self {
+        let UploadStart {
             key,
             headers,
             upload,
@@ -209,9 +209,9 @@ impl MultipartUpload {
     }
 
     /// The file does not change any more: these are its parts.
-    pub fn set_part_ends(&self, part_ends: Vec<u64>) -> StartedUpload {
+    pub fn set_part_ends(&self, part_ends: Vec<u64>) -> UploadStart {
         self.state.lock().part_ends = Some(part_ends.clone());
-        StartedUpload {
+        UploadStart {
             key: self.key.clone(),
             headers: self.headers.clone(),
             upload: self.id.clone(),

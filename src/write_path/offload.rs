@@ -218,7 +218,7 @@ mod tests {
             };
             let id = UploadId("1".to_owned());
             let upload = Arc::new(MultipartUpload::begun(&target, id, Aborter::new().0));
-            stage.file().set_upload(Some(upload.clone()));
+            stage.file().upload_slot().set(Some(upload.clone()));
             for (number, start) in [(1, 0), (2, PART), (3, 2 * PART)] {
                 let number = PartNumber::new(number).unwrap();
                 let Some(Claim::Send(claimed)) = upload.try_claim(number, &(start..start + PART))

@@ -281,7 +281,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::journal::StartedUpload;
+    use crate::journal::UploadStart;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{GetRequest, Key, ObjectHeaders, StoreOp, WriteCondition};
@@ -296,7 +296,7 @@ mod tests {
         bytes: Bytes,
         upload: Mutex<Option<Arc<MultipartUpload>>>,
         create_lock: tokio::sync::Mutex<()>,
-        sending: Mutex<Option<StartedUpload>>,
+        sending: Mutex<Option<UploadStart>>,
         version: Mutex<Option<ETag>>,
     }
 
@@ -335,7 +335,7 @@ mod tests {
             &self.create_lock
         }
 
-        fn sends(&self, sending: StartedUpload) {
+        fn sends(&self, sending: UploadStart) {
             *self.sending.lock() = Some(sending);
         }
 

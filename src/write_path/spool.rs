@@ -29,8 +29,7 @@ use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::journal::{
-    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealedStage, StartedUpload,
-    sync_dir,
+    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealedStage, UploadStart, sync_dir,
 };
 use crate::private;
 use crate::session_state::{self, SessionLog, SessionState};
@@ -43,7 +42,7 @@ pub struct RecoveredStage {
     pub file: Arc<StageFile>,
     pub sealed: SealedStage,
     /// The multipart upload by which it was going there.
-    pub sending: Option<StartedUpload>,
+    pub sending: Option<UploadStart>,
 }
 
 /// What predecessors left in a spool.
@@ -239,7 +238,7 @@ impl Spool {
     }
 
     /// Notes by which multipart upload a sealed stage goes to the store.
-    pub fn sending(&self, file: &StageFile, sending: StartedUpload) {
+    pub fn sending(&self, file: &StageFile, sending: UploadStart) {
         let stage = file.id();
         let record = Record::UploadStarted { stage, sending };
         if let Err(error) = self.journal.append(record, Durable::No) {

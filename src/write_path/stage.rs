@@ -345,7 +345,11 @@ impl Stage {
     /// Marks a part of a file under this key that may leave the spool.
     pub fn mark_offloaded(&self, key: &Key) -> Option<(Arc<StageFile>, Offloaded)> {
         let is_local = |range: &Range<u64>| self.extents.gaps(range).next().is_none();
-        let upload = self.file.upload().filter(|upload| upload.key() == key)?;
+        let upload = self
+            .file
+            .upload_slot()
+            .get()
+            .filter(|upload| upload.key() == key)?;
         let marked = self.file.offloaded().mark(&upload, is_local)?;
         Some((self.file().clone(), marked))
     }

@@ -33,7 +33,8 @@ impl StageFile {
         let file = self.descriptor().file_to_write()?;
         self.tell_overwriting(&sums, &(offset..offset + data.len() as u64))?;
         let outcome = file.write_all_at(data, offset);
-        self.invalidate(&(offset..offset + data.len() as u64));
+        self.upload_slot()
+            .invalidate(&(offset..offset + data.len() as u64));
         if outcome.is_err() {
             // Nobody knows how far it came: what is there now counts.
             for sum in &mut changed {
@@ -120,7 +121,7 @@ impl StageFile {
         let file = self.descriptor().file_to_write()?;
         tell(cut);
         file.set_len(len)?;
-        self.invalidate(&(len..u64::MAX));
+        self.upload_slot().invalidate(&(len..u64::MAX));
         if let Some(sum) = cut {
             sums.cut(sum.start);
             sums.put(sum);
@@ -155,7 +156,7 @@ impl StageFile {
             self.tell_summed(sums.overlapping(&range));
             return Err(io::Error::from(error).into());
         }
-        self.invalidate(&range);
+        self.upload_slot().invalidate(&range);
         for sum in &changed {
             sums.put(*sum);
         }

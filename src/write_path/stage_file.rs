@@ -8,19 +8,19 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use rangemap::RangeSet;
 use rustix::buffer::spare_capacity;
 use rustix::io::pread;
 
 use super::crc64nvme::{Crc64Nvme, Summed};
 use super::descriptor::StageDescriptor;
-use super::multipart::MultipartUpload;
 use super::offload::OffloadedParts;
 use super::quota::Reservation;
+use super::upload_slot::UploadSlot;
 use crate::error::FsError;
 use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums};
 use crate::session_state::{Record, SessionLog};
@@ -34,12 +34,7 @@ pub struct StageFile {
     reservation: Reservation,
     /// Held while bytes and checksums differ, and while they are compared.
     pub(super) sums: RwLock<BlockSums>,
-    /// The upload that has parts of it, if one was begun.
-    upload: Mutex<Option<Arc<MultipartUpload>>>,
-    /// Held while an upload is begun, so that there is one.
-    create_lock: tokio::sync::Mutex<()>,
-    /// Parts up to here are sent, or about to be, while the file is being written.
-    ahead_bytes: AtomicU64,
+    upload_slot: UploadSlot,
     offloaded: OffloadedParts,
     /// The spool does not have it any more.
     discarded: AtomicBool,
@@ -77,9 +72,7 @@ impl StageFile {
             descriptor,
             reservation,
             sums: RwLock::new(BlockSums::of(sums)),
-            upload: Mutex::default(),
-            create_lock: tokio::sync::Mutex::default(),
-            ahead_bytes: AtomicU64::new(0),
+            upload_slot: UploadSlot::default(),
             offloaded,
             discarded: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
@@ -156,53 +149,19 @@ impl StageFile {
         &self.offloaded
     }
 
-    pub fn upload(&self) -> Option<Arc<MultipartUpload>> {
-        self.upload.lock().clone()
-    }
-
-    /// Takes the place of the one before, which is aborts.
-    pub fn set_upload(&self, upload: Option<Arc<MultipartUpload>>) {
-        let before = std::mem::replace(&mut *self.upload.lock(), upload);
-        drop(before);
-    }
-
-    pub fn create_lock(&self) -> &tokio::sync::Mutex<()> {
-        &self.create_lock
-    }
-
-    /// The same, unless there is one already, or nobody wants the bytes any more.
-    pub(super) fn adopt_upload(&self, upload: Arc<MultipartUpload>) -> bool {
-        let mut slot = self.upload.lock();
-        let wanted = slot.is_none() && !self.is_discarded();
-        if wanted {
-            *slot = Some(upload);
-        }
-        wanted
+    /// The upload that has parts of it, if one was begun.
+    pub fn upload_slot(&self) -> &UploadSlot {
+        &self.upload_slot
     }
 
     pub(super) fn is_discarded(&self) -> bool {
         self.discarded.load(Ordering::Relaxed)
     }
 
-    pub(super) fn ahead_bytes(&self) -> u64 {
-        self.ahead_bytes.load(Ordering::Relaxed)
-    }
-
-    pub fn set_ahead_bytes(&self, bytes: u64) {
-        self.ahead_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    /// To be called after these bytes have changed.
-    pub(super) fn invalidate(&self, range: &Range<u64>) {
-        if let Some(upload) = &*self.upload.lock() {
-            upload.invalidate(range);
-        }
-    }
-
     /// Whether it was so before.
     pub(super) fn set_discarded(&self) -> bool {
         let before = self.discarded.swap(true, Ordering::Relaxed);
-        self.set_upload(None);
+        self.upload_slot.close();
         before
     }
 

@@ -20,7 +20,7 @@ use super::upload_target::{PriorAttempt, UploadTarget, Uploaded};
 use super::written_headers::WrittenHeaders;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::journal::{Offloaded, StartedUpload};
+use crate::journal::{Offloaded, UploadStart};
 use crate::store::{
     ETag, HeadRequest, Key, ObjectStore, PutRequest, StoreError, StoreErrorKind, StoreOp,
     WriteCondition,
@@ -101,7 +101,7 @@ impl Uploader {
     }
 
     /// An upload that a predecessor began.
-    pub fn take_over(&self, sending: StartedUpload) -> Arc<MultipartUpload> {
+    pub fn take_over(&self, sending: UploadStart) -> Arc<MultipartUpload> {
         Arc::new(MultipartUpload::resumed(sending, self.parts.aborts.clone()))
     }
 
@@ -109,7 +109,7 @@ impl Uploader {
     pub fn take_over_offloaded(
         &self,
         offloaded: Offloaded,
-        sending: Option<StartedUpload>,
+        sending: Option<UploadStart>,
     ) -> Arc<MultipartUpload> {
         let of_it = sending.filter(|sending| sending.upload == offloaded.upload);
         let part_ends = of_it.map(|sending| sending.part_ends);

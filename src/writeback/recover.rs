@@ -20,7 +20,7 @@ impl Writeback {
                 Some(offloaded) => Some(self.uploader.take_over_offloaded(offloaded, sending)),
                 None => sending.map(|sending| self.uploader.take_over(sending)),
             };
-            found.file.set_upload(upload);
+            found.file.upload_slot().set(upload);
         }
     }
 
@@ -28,9 +28,9 @@ impl Writeback {
     pub fn take_over_early_uploads<'a>(&self, open: impl Iterator<Item = &'a Stage>) {
         for stage in open {
             if let Some(offloaded) = stage.file().offloaded().get() {
-                stage.file().set_ahead_bytes(offloaded.end());
+                stage.file().upload_slot().set_ahead_bytes(offloaded.end());
                 let upload = self.uploader.take_over_offloaded(offloaded, None);
-                stage.file().set_upload(Some(upload));
+                stage.file().upload_slot().set(Some(upload));
             }
         }
     }
