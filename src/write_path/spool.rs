@@ -204,6 +204,7 @@ impl Spool {
             .append(Record::Sealed(Box::new(sealed)), durable)?;
         failpoint::at(Point::SealJournaled);
         file.descriptor().release();
+        self.discard_stored_below(file);
         Ok(())
     }
 
@@ -253,6 +254,7 @@ impl Spool {
         if file.set_discarded() {
             return;
         }
+        self.discard_stored_below(file);
         if let Err(error) = file.descriptor().unlink() {
             tracing::debug!(path = %file.path().display(), %error, "the stage file is moved aside");
             self.move_aside(file);
@@ -261,12 +263,20 @@ impl Spool {
         self.done(file.id());
     }
 
+    /// The next start would send them again, in the place of what is over them.
+    fn discard_stored_below(&self, file: &StageFile) {
+        for stored in file.take_stored_below() {
+            self.discard(&stored);
+        }
+    }
+
     /// The stage is of a file that has no name any more: it goes with the last that
     /// holds it, or at the next start unless somebody has the file open still.
     pub fn orphan(&self, file: &StageFile) {
         if file.set_discarded() {
             return;
         }
+        self.discard_stored_below(file);
         self.move_aside(file);
         let stage = file.id();
         if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {

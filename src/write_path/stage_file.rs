@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rangemap::RangeSet;
 use rustix::buffer::spare_capacity;
 use rustix::io::pread;
@@ -36,6 +36,8 @@ pub struct StageFile {
     pub(super) sums: RwLock<BlockSums>,
     upload_slot: UploadSlot,
     offloaded: OffloadedParts,
+    /// Stages that are in the store, and that the journal has below this one still.
+    stored_below: Mutex<Vec<Arc<StageFile>>>,
     /// The spool does not have it any more.
     discarded: AtomicBool,
     /// What is in it is not known: it is neither served nor changed nor uploaded.
@@ -73,6 +75,7 @@ impl StageFile {
             reservation,
             sums: RwLock::new(BlockSums::of(sums)),
             upload_slot: UploadSlot::default(),
+            stored_below: Mutex::default(),
             offloaded,
             discarded: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
@@ -152,6 +155,15 @@ impl StageFile {
     /// The upload that has parts of it, if one was begun.
     pub fn upload_slot(&self) -> &UploadSlot {
         &self.upload_slot
+    }
+
+    /// The journal could not be told that this stage lies over an object by now.
+    pub fn keep_below(&self, stored: Arc<StageFile>) {
+        self.stored_below.lock().push(stored);
+    }
+
+    pub(super) fn take_stored_below(&self) -> Vec<Arc<StageFile>> {
+        std::mem::take(&mut *self.stored_below.lock())
     }
 
     pub(super) fn is_discarded(&self) -> bool {

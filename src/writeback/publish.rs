@@ -124,12 +124,9 @@ impl Uploads {
         self.record_object(file, &made.object, made.headers);
         failpoint::at(Point::PublishRecorded);
         let guard = file.seal_lock.lock().await;
-        if let Some(over) = file.uploaded(sealed, Arc::new(made.object)) {
-            self.sealer.journal_seal(file, &over).await?;
-        }
+        let over = file.uploaded(sealed, Arc::new(made.object));
+        self.sealer.discard_stored(file, sealed, over).await;
         drop(guard);
-        failpoint::at(Point::PublishUploaded);
-        self.stage_factory.spool.discard(sealed.stage.file());
         self.update_parent(file).await;
         failpoint::at(Point::PublishDiscarded);
         if let Some(wanted) = made.wanted {

@@ -196,6 +196,26 @@ impl Sealer {
         Ok(())
     }
 
+    /// The journal has what was sealed over a stage as over its object, and then the
+    /// stage no more. To be called with `seal_lock`.
+    pub async fn discard_stored(
+        &self,
+        file: &OpenFile,
+        stored: &Sealed,
+        over: Option<Arc<Sealed>>,
+    ) {
+        let stored = stored.stage.file();
+        if let Some(over) = over
+            && let Err(error) = self.journal_seal(file, &over).await
+        {
+            tracing::warn!(ino = file.inode.ino.0, %error, "journal write failed: a crash before the next upload of the file repeats the one before");
+            over.stage.file().keep_below(stored.clone());
+            return;
+        }
+        failpoint::at(Point::PublishUploaded);
+        self.stage_factory.spool.discard(stored);
+    }
+
     /// Tells the journal that a file's sealed stages have another place and base.
     ///
     /// Nothing more is sealed while the guard that it returns is held: who moves the
