@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
+use serde::Serialize;
 
 use super::engine::{InsideArg, absolute};
 use super::migrate_args::Usage;
@@ -31,10 +32,34 @@ pub struct AttachCommand {
     /// The mount, which may be left out if there is one only, and the directory in the container
     #[arg(value_name = "MOUNT|PATH", required = true, num_args = 1..=2)]
     places: Vec<PathBuf>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     inside: InsideArg,
     #[command(flatten)]
     at: SocketArg,
+}
+
+/// What was done, for programs.
+#[derive(Debug, Serialize)]
+struct Attached {
+    mountpoint: String,
+    path: String,
+    source: String,
+    /// Nothing was to be done.
+    was_attached: bool,
+    /// What the container's next start needs.
+    bind: String,
+    open_files: Vec<OpenFiles>,
+}
+
+/// A process that keeps files open which are not seen at the path any more.
+#[derive(Debug, Serialize)]
+pub struct OpenFiles {
+    pid: u32,
+    name: String,
+    count: usize,
 }
 
 impl AttachCommand {
@@ -51,10 +76,25 @@ impl AttachCommand {
         tree.lock()?;
         let place = tree.find(path)?;
         let mount = Attachable::at(mountpoint)?;
-        if self.is_there(&tree, &place, &mount)? {
+        let was_attached = self.is_there(&tree, &place, &mount)?;
+        let left = if was_attached {
+            Vec::new()
+        } else {
+            tree.attach(&mount, &place)?
+        };
+        if self.json {
+            let attached = Attached {
+                mountpoint: mountpoint.display().to_string(),
+                path: place.path.display().to_string(),
+                source: mount.entry.source.clone(),
+                was_attached,
+                bind: volume(mountpoint, &place.path),
+                open_files: open_files(left),
+            };
+            outln!("{}", serde_json::to_string_pretty(&attached)?)?;
+        } else if was_attached {
             outln!("{}: attached already", told(&tree, &place))?;
         } else {
-            let left = tree.attach(&mount, &place)?;
             let source = plain(&mount.entry.source);
             outln!("{}: attached, and shows {source}", told(&tree, &place))?;
             tell_left(&left, "the old directory")?;
@@ -63,7 +103,9 @@ impl AttachCommand {
             let text = "it is mounted without --allow-other: other users than the mount's get EACCES, in containers too";
             eprintln!("{}", warning(text));
         }
-        outln!("{}", bind(mountpoint, &place.path))?;
+        if !self.json {
+            outln!("{}", bind(mountpoint, &place.path))?;
+        }
         Ok(())
     }
 
@@ -137,12 +179,29 @@ pub fn tell_left(left: &[LeftBehind], of: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// What the container's next start needs.
+/// The same for programs.
+pub fn open_files(left: Vec<LeftBehind>) -> Vec<OpenFiles> {
+    let left = left.into_iter();
+    let open = left.map(|LeftBehind { process, count }| OpenFiles {
+        pid: process.pid,
+        name: process.name,
+        count,
+    });
+    open.collect()
+}
+
+/// As podman and docker take it.
+fn volume(mountpoint: &Path, path: &Path) -> String {
+    format!("{}:{}:rslave", mountpoint.display(), path.display())
+}
+
+/// What the container's next start needs, in words.
 fn bind(mountpoint: &Path, path: &Path) -> String {
+    let volume = volume(mountpoint, path);
     let (mountpoint, path) = (mountpoint.display(), path.display());
     let text = format!(
         "a restart of the container does not bring it back: add this bind to the container
-  podman or docker: -v {mountpoint}:{path}:rslave
+  podman or docker: -v {volume}
   compose.yml, at its volumes:
       - type: bind
         source: {mountpoint}

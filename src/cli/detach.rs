@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
+use serde::Serialize;
 
-use super::attach::{tell_left, told};
+use super::attach::{OpenFiles, open_files, tell_left, told};
 use super::engine::{InsideArg, absolute};
 use super::migrate_args::Usage;
 use super::shown::{outln, plain};
@@ -22,8 +23,18 @@ use crate::session::MountTree;
 pub struct DetachCommand {
     /// Where it is in the container [default: the only mount of mediafs there]
     path: Option<PathBuf>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     inside: InsideArg,
+}
+
+/// What was done, for programs.
+#[derive(Debug, Serialize)]
+struct Detached {
+    path: String,
+    open_files: Vec<OpenFiles>,
 }
 
 impl DetachCommand {
@@ -42,8 +53,16 @@ impl DetachCommand {
             bail!("{}: no mount of mediafs", told(&tree, &place));
         };
         let left = tree.detach(mount, &place)?;
-        outln!("{}: detached", told(&tree, &place))?;
-        tell_left(&left, "the mount")?;
+        if self.json {
+            let detached = Detached {
+                path: place.path.display().to_string(),
+                open_files: open_files(left),
+            };
+            outln!("{}", serde_json::to_string_pretty(&detached)?)?;
+        } else {
+            outln!("{}: detached", told(&tree, &place))?;
+            tell_left(&left, "the mount")?;
+        }
         Ok(())
     }
 }
@@ -55,7 +74,7 @@ fn only(tree: &MountTree) -> anyhow::Result<PathBuf> {
     paths.dedup();
     match paths.as_slice() {
         [] => bail!(
-            "{} has no mount of mediafs",
+            "{} has no mount of mediafs: 'mediafs attach' puts one there",
             plain(&tree.process().to_string())
         ),
         [path] => Ok(path.clone()),

@@ -44,7 +44,7 @@ impl HealthcheckCommand {
             Ok(healths) => healths,
             Err(error) => {
                 let why = plain_lines(&error.to_string());
-                telemetry::tell_user(&format!("mediafs: stuck: {why}"));
+                telemetry::tell_user(&format!("mediafs: {why}"));
                 return ExitCode::FAILURE;
             }
         };

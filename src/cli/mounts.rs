@@ -227,6 +227,10 @@ impl SocketArg {
         if let Some((socket, error)) = looked.silent.iter().find(|it| is_wanted(it)) {
             bail!("{which}: {error} at {}", socket.display());
         }
+        // A socket that a daemon left behind is of another mount.
+        looked
+            .silent
+            .retain(|(_, error)| !matches!(error, AskError::Dead));
         bail!(
             "no mount {which:?}: 'mediafs status' lists those that there are{}",
             also(&in_words(&looked.silent))
@@ -330,11 +334,17 @@ pub fn as_json(mount: &FoundMount, answer: &impl Serialize) -> anyhow::Result<Va
     Ok(object)
 }
 
-/// Why none answers, and what there is.
+/// Why none answers, what to do, and what there is.
 pub fn no_mount(silent: &[String]) -> String {
     let where_to = match place::own_dir() {
-        Some(dir) => format!("no mount answers in {}", dir.display()),
-        None => "no mount answers: XDG_RUNTIME_DIR is not set".to_owned(),
+        Some(dir) => format!(
+            "no mount answers in {}: start one with 'mediafs mount', or name its socket with --socket",
+            dir.display()
+        ),
+        None => format!(
+            "no mount answers: XDG_RUNTIME_DIR is not set: set it to /run/user/{}, as a login does, or name a mount's socket with --socket",
+            rustix::process::geteuid().as_raw()
+        ),
     };
     format!("{where_to}{}", also(silent))
 }

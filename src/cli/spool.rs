@@ -7,9 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::shown::outln;
-
 use crate::config::state_base;
 use crate::session::mount_at;
 use crate::write_path::{Entry, EntryState, SpoolView, discard_entry};
@@ -56,15 +56,36 @@ enum Action {
         /// write these and leave the rest of it as it is
         #[arg(long)]
         force: bool,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Copy the bytes of one file out of the spool, and leave it there
     Export {
         id: String,
         /// A file that does not exist yet
         file: PathBuf,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Remove one file for good
-    Discard { id: String },
+    Discard {
+        id: String,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What became of one file, for programs.
+#[derive(Debug, Serialize)]
+struct Done<'a> {
+    #[serde(flatten)]
+    entry: &'a Entry,
+    /// Where its bytes were written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'a Path>,
 }
 
 impl SpoolCommand {
@@ -75,19 +96,32 @@ impl SpoolCommand {
             Action::List { json: true } => list_json(&views),
             Action::List { json: false } => list(&views, is_named),
             Action::Show { id, json } => show(&find(&views, &id)?.1, json),
-            Action::Retry { id, force } => {
+            Action::Retry { id, force, json } => {
                 let (view, entry) = find(&views, &id)?;
-                retry(view, &entry, force)
+                tell(&entry, Some(&retry(view, &entry, force)?), json)
             }
-            Action::Export { id, file } => export(&find(&views, &id)?.1, &file),
-            Action::Discard { id } => {
+            Action::Export { id, file, json } => {
+                let (_, entry) = find(&views, &id)?;
+                export(&entry, &file)?;
+                tell(&entry, Some(&file), json)
+            }
+            Action::Discard { id, json } => {
                 let (_, entry) = find(&views, &id)?;
                 discard_entry(&entry)?;
-                outln!("{} discarded", describe(&entry))?;
-                Ok(())
+                tell(&entry, None, json)
             }
         }
     }
+}
+
+/// Says that a file was written somewhere, or discarded.
+fn tell(entry: &Entry, to: Option<&Path>, json: bool) -> anyhow::Result<()> {
+    match to {
+        _ if json => outln!("{}", serde_json::to_string_pretty(&Done { entry, to })?)?,
+        Some(to) => outln!("{} written to {}", describe(entry), to.display())?,
+        None => outln!("{} discarded", describe(entry))?,
+    }
+    Ok(())
 }
 
 fn views(spool: Option<PathBuf>) -> anyhow::Result<Vec<SpoolView>> {
@@ -231,7 +265,6 @@ fn ranges(ranges: &[[u64; 2]]) -> String {
 fn export(entry: &Entry, file: &Path) -> anyhow::Result<()> {
     let outcome = entry.export(file);
     outcome.with_context(|| format!("cannot export to {}", file.display()))?;
-    outln!("{} written to {}", describe(entry), file.display())?;
     if !entry.whole {
         eprintln!(
             "mediafs: it is not all of the file: see 'mediafs spool show {}'",
@@ -241,8 +274,9 @@ fn export(entry: &Entry, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a kept file through the mount, so that it gets there as any other does.
-fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<()> {
+/// Writes a kept file through the mount, so that it gets there as any other does, and
+/// says where.
+fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<PathBuf> {
     let id = &entry.id;
     ensure!(
         entry.state == EntryState::Kept,
@@ -293,8 +327,7 @@ fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<()> {
         );
     }
     discard_entry(entry)?;
-    outln!("{} written to {}", describe(entry), path.display())?;
-    Ok(())
+    Ok(path)
 }
 
 /// What is mounted there must show the place that the bytes are of.

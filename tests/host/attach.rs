@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::container::{Container, Shared};
@@ -146,6 +147,10 @@ fn a_running_container_gets_the_mount_and_gives_it_back() {
 
     let told = done(&mount, "attach", container.pid(), &["/mnt"]);
     has_all(&told, &["attached already", &bind]);
+    let again = run(&mount, "attach", container.pid(), &["/mnt", "--json"]);
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again["was_attached"], true);
+    assert_eq!(again["bind"], format!("{root}:/mnt:rslave"));
     kill_and_detach(&container, &mount);
     assert_eq!(reader.end(), "old bytes");
     mount.unmount();
@@ -275,7 +280,9 @@ fn a_mount_takes_the_place_of_no_other_one_and_not_of_a_dead_one() {
     done(&second, "attach", pid, &["/mnt"]);
     container.says(APPLICATION, "echo x >/mnt/f");
     assert_eq!(second.object("f").unwrap(), b"x\n");
-    done(&second, "detach", pid, &[]);
+    let detached = run(&second, "detach", pid, &["--json"]);
+    let detached: Value = serde_json::from_slice(&detached.stdout).unwrap();
+    assert_eq!(detached, json!({"path": "/mnt", "open_files": []}));
     second.unmount();
 }
 

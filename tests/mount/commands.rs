@@ -121,33 +121,60 @@ fn options(help: &str) -> BTreeSet<&str> {
     names.collect()
 }
 
-/// What each command is asked that cannot be, beside the options of a mount.
-fn failures(dir: &str) -> Vec<(&'static str, Vec<String>)> {
+/// Of what is no mount.
+const LISTED: &str = "'mediafs status' lists those that there are";
+
+/// What each command is asked that cannot be, and what it says is wrong or to be done.
+fn failures(dir: &str) -> Vec<(&'static str, Vec<String>, &'static str)> {
     let no = format!("{dir}/no/such");
     let of = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let s3 = ["--endpoint-url", NOWHERE, "--request-timeout", "1s"];
     let asking = |words: &[&str]| of(&[words, &s3[..]].concat());
     let config = format!("{dir}/new.toml");
     vec![
-        ("mount", asking(&["b", &no])),
-        ("setup", asking(&["b", &no, "--yes", "--config", &config])),
-        ("doctor", asking(&["b", &no])),
-        ("import", asking(&[&no, "b"])),
-        ("export", asking(&["b", &no, "--yes"])),
-        ("verify", asking(&[&no, "b"])),
-        ("move", asking(&["s3://a", "s3://b", "--yes"])),
-        ("status", of(&[&no])),
-        ("unmount", of(&[&no])),
-        ("flush", of(&[&no])),
-        ("refresh", of(&[&no])),
-        ("reload", of(&[&no])),
-        ("log-level", of(&[&no])),
-        ("attach", of(&["--pid", "99999999", &no, "/x"])),
-        ("detach", of(&["--pid", "99999999"])),
-        ("healthcheck", of(&[&no])),
-        ("spool", of(&["list", "--spool", &no])),
-        ("config", of(&["check", "b", &no])),
-        ("csi", of(&["--endpoint", &format!("{no}/csi.sock")])),
+        ("mount", asking(&["b", &no]), "mkdir -p"),
+        (
+            "setup",
+            asking(&["b", &no, "--yes", "--config", &config]),
+            "check --endpoint-url",
+        ),
+        ("doctor", asking(&["b", &no]), "check --endpoint-url"),
+        ("import", asking(&[&no, "b"]), "No such file or directory"),
+        (
+            "export",
+            asking(&["b", &no, "--yes"]),
+            "No such file or directory",
+        ),
+        ("verify", asking(&[&no, "b"]), "No such file or directory"),
+        (
+            "move",
+            asking(&["s3://a", "s3://b", "--yes"]),
+            "check --endpoint-url",
+        ),
+        ("status", of(&[&no]), LISTED),
+        ("unmount", of(&[&no]), LISTED),
+        ("flush", of(&[&no]), LISTED),
+        ("refresh", of(&[&no]), LISTED),
+        ("reload", of(&[&no]), LISTED),
+        ("log-level", of(&[&no]), LISTED),
+        ("attach", of(&["--pid", "99999999", &no, "/x"]), LISTED),
+        (
+            "detach",
+            of(&["--pid", "99999999"]),
+            "there is no process 99999999",
+        ),
+        ("healthcheck", of(&[&no]), LISTED),
+        (
+            "spool",
+            of(&["list", "--spool", &no]),
+            "name the directory that was given as --spool",
+        ),
+        ("config", of(&["check", "b", &no]), "no directory: make it"),
+        (
+            "csi",
+            of(&["--endpoint", &format!("{no}/csi.sock")]),
+            "No such file or directory",
+        ),
     ]
 }
 
@@ -172,15 +199,16 @@ fn every_command_that_fails_ends_with_1_and_says_why() {
     let plan = Mount::builder();
     let dir = plan.scratch().to_str().unwrap().to_owned();
     let failures = failures(&dir);
-    let tried = failures.iter().map(|(command, _)| *command);
+    let tried = failures.iter().map(|(command, ..)| *command);
     let tried: BTreeSet<&str> = tried.chain(CANNOT_FAIL).collect();
     let all = named(&shown(&["--help"]));
     let all: BTreeSet<&str> = all.iter().map(String::as_str).collect();
     assert_eq!(tried, all);
-    for (command, words) in &failures {
+    for (command, words, expected) in &failures {
         let output = ask(&plan, command, words);
         let text = said(&output);
         assert_eq!(output.status.code(), Some(1), "{command}: {text}");
+        assert!(text.contains(expected), "{command}: {expected}: {text}");
         assert!(!text.contains('\u{1b}'), "{command}: {text}");
         // The doctor's report is what it was asked for.
         if *command != "doctor" {
@@ -190,32 +218,70 @@ fn every_command_that_fails_ends_with_1_and_says_why() {
     }
 }
 
+/// Of these people alone read the output.
+const WITHOUT_JSON: [&str; 4] = ["mount", "csi", "completions", "help"];
+/// Of these the tests of what they do look at the JSON: each takes another place than a mount.
+const TRIED_ELSEWHERE: [&str; 12] = [
+    "setup",
+    "doctor",
+    "import",
+    "export",
+    "verify",
+    "move",
+    "attach",
+    "detach",
+    "spool show",
+    "spool retry",
+    "spool export",
+    "spool discard",
+];
+
+/// Every command that does something by itself: with `--json`, and without.
+fn by_json() -> (BTreeSet<String>, BTreeSet<String>) {
+    let all = commands();
+    let has_more = |command: &Vec<String>| {
+        let mut others = all.iter().filter(|other| *other != command);
+        others.any(|other| other.starts_with(command))
+    };
+    let of_its_own = all.iter().filter(|command| !has_more(command));
+    let names = of_its_own.map(|command| command.join(" "));
+    names.partition(|name| {
+        let help: Vec<&str> = name.split(' ').chain(["--help"]).collect();
+        options(&shown(&help)).contains("json")
+    })
+}
+
 #[test]
 fn commands_that_succeed_end_with_0_and_print_json_where_it_is_asked_for() {
     let mount = Mount::fresh();
     let root = mount.root.to_str().unwrap();
     let socket = listening(&mount);
+    let spool = mount.scratch().join("spool");
     wait_for_health(&mount, "alive");
-    for (words, has_json) in [
-        (&["status", root][..], true),
-        (&["flush", root], true),
-        (&["refresh", root], true),
-        (&["healthcheck", root], true),
-        (&["log-level", root], true),
-        (&["reload", root], true),
-        (&["unmount", root], true),
-    ] {
-        let mut command = mediafs(words);
-        command.arg("--socket").arg(&socket);
-        let output = run_within(WITHIN, command.args(has_json.then_some("--json")));
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{words:?}: {}",
-            said(&output)
-        );
+    let at_socket = [root, "--socket", socket.to_str().unwrap()];
+    let asked = [
+        ("status", &at_socket[..]),
+        ("flush", &at_socket),
+        ("refresh", &at_socket),
+        ("healthcheck", &at_socket),
+        ("log-level", &at_socket),
+        ("reload", &at_socket),
+        ("spool list", &["--spool", spool.to_str().unwrap()]),
+        ("config show", &["b", root]),
+        ("config check", &["b", root]),
+        ("unmount", &at_socket),
+    ];
+    let (with_json, without) = by_json();
+    let tried = asked.iter().map(|(name, _)| *name).chain(TRIED_ELSEWHERE);
+    let tried: BTreeSet<String> = tried.map(str::to_owned).collect();
+    assert_eq!(tried, with_json);
+    assert_eq!(without, BTreeSet::from(WITHOUT_JSON.map(str::to_owned)));
+    for (name, more) in asked {
+        let mut command = mediafs(name.split(' '));
+        let output = run_within(WITHIN, command.args(more).arg("--json"));
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", said(&output));
         let json: Result<serde_json::Value, _> = serde_json::from_slice(&output.stdout);
-        assert!(json.is_ok(), "{words:?}: {}", said(&output));
+        assert!(json.is_ok(), "{name}: {}", said(&output));
     }
 }
 

@@ -7,9 +7,9 @@
 //! read by the parser and written to FILE, as `env FILE` is; `fstab` is mounted by mount(8). Later
 //! blocks build on files of earlier ones; what is mounted ends with its block.
 //!
-//! A plain `console` is not typed: it asks at a terminal (import, move), shows one
-//! answer of several (doctor), is typed below as a service (authentik), or needs what other
-//! tests have: containers, Kubernetes, a package (`tests/host/`).
+//! A plain `console` is not typed: it asks at a terminal (import, move, `--materialize`),
+//! shows one answer of several (doctor), is run by the test script (`scripts/demo`), or
+//! needs what other tests have: containers, Kubernetes, a package (`tests/host/`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
 use crate::support::{Client, Machine, Server};
 
 const BUCKET: &str = "my-bucket";
+const BUCKET_OF_AUTHENTIK: &str = "authentik";
 
 #[derive(Debug)]
 struct Example {
@@ -87,7 +88,9 @@ struct Typist {
 impl Typist {
     fn new() -> Self {
         let (server, machine) = (Server::shared(), Machine::boot());
-        Client::new(server).create_bucket(BUCKET);
+        let client = Client::new(server);
+        client.create_bucket(BUCKET);
+        client.create_bucket(BUCKET_OF_AUTHENTIK);
         let owner = &server.owner;
         let credentials = format!(
             "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
+use crate::support::control::mediafs;
 use crate::support::processes::{daemon_among, daemons_of};
-use crate::support::programs::{run_within, said};
+use crate::support::programs::{has_all, run_within, said};
+use crate::support::proxy::Proxy;
+use crate::support::requests::header;
 use crate::support::servers::{Credentials, OWNER, SUCCESSOR};
 use crate::support::{Mount, MountBuilder, Server, wait_until};
 
@@ -152,6 +155,36 @@ fn a_secret_that_is_replaced_in_its_file_is_read_anew() {
 }
 
 #[test]
+fn another_session_token_is_read_anew() {
+    // It takes any token.
+    let server = Server::moto();
+    let proxy = Proxy::before(server);
+    proxy.keep_heads();
+    let plan = untold(Mount::on(server));
+    let file = dotenv(&plan, &proxy.endpoint, &OWNER);
+    let text = fs::read_to_string(&file).unwrap();
+    let write = |token: &str| {
+        let line = format!("AUTHENTIK_STORAGE__S3__SESSION_TOKEN={token}\n");
+        fs::write(&file, text.clone() + &line).unwrap();
+    };
+    let token_of = |name: &str| {
+        let begin = format!("/media/{name}");
+        let heads = proxy.heads("PutObject").into_iter();
+        let mut heads = heads.filter(|head| head.lines().next().unwrap().contains(&begin));
+        let head = heads.next().unwrap();
+        header(&head, "x-amz-security-token").map(str::to_owned)
+    };
+    write("the-first");
+    let mount = plan.arg(option(&file)).start();
+    fs::write(mount.path("one"), "1").unwrap();
+    assert_eq!(token_of("one").as_deref(), Some("the-first"));
+    write("the-second");
+    reload(&mount);
+    fs::write(mount.path("two"), "2").unwrap();
+    assert_eq!(token_of("two").as_deref(), Some("the-second"));
+}
+
+#[test]
 fn another_profile_that_authentik_names_is_read_anew() {
     let (plan, proxy) = Mount::behind_a_proxy();
     let plan = untold(plan).set("--ttl", "0");
@@ -203,6 +236,51 @@ fn a_whole_bucket_is_not_mounted_where_authentik_executes_a_file() {
     }
     let mount = plan.arg("--data-root").start();
     fs::write(mount.path("f"), "1").unwrap();
+}
+
+#[test]
+fn what_authentik_sets_is_shown_with_its_key_and_its_place_and_no_secret() {
+    const SECRET: &str = "doNotShowThis";
+    let plan = Mount::builder();
+    let keys = Credentials {
+        access_key: SECRET.into(),
+        secret_key: SECRET.into(),
+    };
+    let file = dotenv(&plan, "https://s3.provider", &keys);
+    let text = fs::read_to_string(&file).unwrap();
+    let token = format!("AUTHENTIK_STORAGE__S3__SESSION_TOKEN={SECRET}\n");
+    fs::write(&file, text + &token).unwrap();
+    let show = |more: &[&str]| {
+        let mut command = mediafs(["config", "show"]);
+        command.args(more).arg(option(&file)).arg(&plan.root);
+        let output = run_within(WITHIN, &mut command);
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(!said(&output).contains(SECRET), "{}", said(&output));
+        output
+    };
+    let origin = |key: &str| {
+        let variable = format!("AUTHENTIK_STORAGE__S3__{}", key.to_uppercase());
+        format!("storage.s3.{key}, {variable} of {}", file.display())
+    };
+    let lines = [
+        format!("bucket = {}  # {}\n", plan.bucket, origin("bucket_name")),
+        format!(
+            "endpoint-url = https://s3.provider  # {}\n",
+            origin("endpoint")
+        ),
+        format!("force-path-style = true  # {}\n", origin("endpoint")),
+        "prefix = media  # authentik's layout\n".to_owned(),
+        "region = eu-north-1  # --region\n".to_owned(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    has_all(&said(&show(&["--region", "eu-north-1"])), &lines);
+    let shown: serde_json::Value = serde_json::from_slice(&show(&["--json"]).stdout).unwrap();
+    let bucket = serde_json::json!({
+        "name": "bucket",
+        "value": plan.bucket,
+        "origin": {"authentik": origin("bucket_name")},
+    });
+    assert!(shown.as_array().unwrap().contains(&bucket), "{shown:#}");
 }
 
 #[test]

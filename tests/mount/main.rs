@@ -98,6 +98,7 @@ mod spool;
 mod spool_place;
 mod spool_place_takeover;
 mod state_integrity;
+mod status_fields;
 mod stored_attributes;
 mod subtree_locks;
 mod support_works;

@@ -117,9 +117,13 @@ fn a_proxy_is_used_wherever_it_is_named() {
     }
     via(&|plan, url| plan.args(["--proxy", url]));
     via(&|plan, url| plan.env("MEDIAFS_PROXY", url));
+    // Lower case comes first, and what is empty is unset.
+    let nowhere = "http://127.0.0.1:9";
+    via(&|plan, url| plan.env("HTTP_PROXY", nowhere).env("http_proxy", url));
+    via(&|plan, url| plan.env("HTTP_PROXY", url).env("http_proxy", ""));
     // The option comes before the environment.
     via(&|plan, url| {
-        let plan = plan.env("HTTP_PROXY", "http://127.0.0.1:9");
+        let plan = plan.env("HTTP_PROXY", nowhere);
         plan.args(["--proxy", url])
     });
 }

@@ -48,7 +48,7 @@ fn a_kill_after_a_refused_upload_puts_no_half_of_the_file_into_the_bucket() {
     let (plan, proxy) = Mount::behind_a_proxy();
     let plan = plan.durability("disk").set("--ttl", "1h");
     let mut mount = plan.args(["--request-timeout", "300s"]).start();
-    let refusal = Rule::on("PutObject", Fault::Answer(403, "AccessDenied"));
+    let refusal = Rule::on("PutObject", Fault::Answer(400, "EntityTooLarge"));
     let gate = proxy.hold(Side::BeforeServer, refusal.key("f"));
     let mut body = pattern(100_000, 1);
     fs::write(mount.path("f"), &body).unwrap();

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::support::programs::{run_within, said};
 use crate::support::spool::{kept, listed, lose_a_race, refused, succeeds};
 use crate::support::{Mount, Server, sys, wait_until};
@@ -15,6 +17,23 @@ use libc::O_RDWR;
 /// The mount's spool.
 fn spool(mount: &Mount) -> PathBuf {
     mount.scratch().join("spool")
+}
+
+/// What it prints for programs; each field is in the help.
+#[track_caller]
+fn object(mount: &Mount, args: &[&str]) -> Value {
+    let text = succeeds(&spool(mount), &[args, &["--json"]].concat());
+    let object: Value = serde_json::from_str(&text).unwrap();
+    let help = include_str!("../../src/cli/help/spool.md");
+    for field in object.as_object().unwrap().keys() {
+        assert!(help.contains(&format!("| `{field}` ")), "{field}");
+    }
+    object
+}
+
+fn without_to(mut object: Value) -> Value {
+    object.as_object_mut().unwrap().remove("to");
+    object
 }
 
 #[test]
@@ -42,7 +61,11 @@ fn a_kept_file_is_listed_shown_exported_and_written_again() {
     }
     let out = mount.scratch().join("out");
     let out = out.to_str().unwrap();
-    succeeds(&spool(&mount), &["export", &id, out]);
+    let shown = object(&mount, &["show", &id]);
+    assert_eq!(shown["id"], *id);
+    let exported = object(&mount, &["export", &id, out]);
+    assert_eq!(exported["to"], *out);
+    assert_eq!(without_to(exported), shown);
     assert_eq!(fs::read(out).unwrap(), b"ours");
     assert!(refused(&spool(&mount), &["export", &id, out]).contains("exists"));
 
@@ -50,7 +73,9 @@ fn a_kept_file_is_listed_shown_exported_and_written_again() {
     let why = refused(&spool(&mount), &["retry", &id]);
     assert!(why.contains("exists") && why.contains("--force"), "{why}");
     assert_eq!(mount.object("d/f").unwrap(), b"theirs");
-    succeeds(&spool(&mount), &["retry", &id, "--force"]);
+    let written = object(&mount, &["retry", &id, "--force"]);
+    assert_eq!(written["to"], *mount.path("d/f").to_str().unwrap());
+    assert_eq!(without_to(written), shown);
     assert_eq!(mount.object("d/f").unwrap(), b"ours");
     assert!(listed(&spool(&mount)).is_empty());
     assert!(refused(&spool(&mount), &["show", &id]).contains(&id));
@@ -70,7 +95,8 @@ fn a_kept_file_whose_name_is_free_is_written_again_with_its_directory() {
         "{why}"
     );
     mount.remount();
-    succeeds(&spool(&mount), &["retry", &id]);
+    let told = succeeds(&spool(&mount), &["retry", &id]);
+    assert!(told.contains("(d/f) written to "), "{told}");
     assert_eq!(mount.object("d/f").unwrap(), b"ours");
     assert!(listed(&spool(&mount)).is_empty());
 }
@@ -90,6 +116,8 @@ fn a_lost_edit_is_written_again_into_the_file_that_is_there_now() {
     mount.wait_for("f", "the other version", |path| {
         fs::read(path).is_ok_and(|seen| seen == b"the other version")
     });
+    let shown = object(&mount, &["show", &id]);
+    assert_eq!(shown["written"], json!([[4, 7]]));
     succeeds(&spool(&mount), &["retry", &id, "--force"]);
     assert_eq!(mount.object("f").unwrap(), b"the OURer version");
 }
@@ -136,13 +164,20 @@ fn a_discarded_file_is_gone_and_nothing_else() {
         listed(&spool(&mount)).len() == 2
     });
     let id = listed(&spool(&mount)).remove(0).2;
-    succeeds(&spool(&mount), &["discard", &id]);
+    let told = succeeds(&spool(&mount), &["discard", &id]);
+    assert_eq!(told, format!("{id} (a) discarded\n"));
     let left = listed(&spool(&mount));
     assert_eq!(left.len(), 1);
     assert_ne!(left[0].2, id);
     assert_eq!(mount.lost_and_found(), [b"b"]);
     assert_eq!(mount.sidecars().len(), 1);
     assert_eq!(mount.object("a").unwrap(), b"theirs");
+    let gone = object(&mount, &["discard", &left[0].2]);
+    assert_eq!(
+        (&gone["state"], &gone["key"]),
+        (&json!("kept"), &json!("b"))
+    );
+    assert!(listed(&spool(&mount)).is_empty());
 }
 
 #[test]
