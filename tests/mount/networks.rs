@@ -236,7 +236,7 @@ fn a_bucket_in_the_host_name_that_nobody_finds_is_told_with_the_name_and_the_opt
 }
 
 #[test]
-fn an_arn_that_cannot_be_used_is_refused_in_words_and_at_once() {
+fn an_arn_that_cannot_be_used_is_refused_in_words() {
     let at_another = "arn:aws:s3:us-east-1:123456789012:accesspoint/ap/media";
     let with_endpoint = || plan().without_flag("--force-path-style");
     for (plan, words) in [
@@ -244,9 +244,8 @@ fn an_arn_that_cannot_be_used_is_refused_in_words_and_at_once() {
         (plan().bucket(at_another), "force-path-style"),
         (with_endpoint().bucket(at_another), "an endpoint of its own"),
     ] {
-        let (text, took) = refusal(&plan);
+        let (text, _) = refusal(&plan);
         has_all(&text, &[words, "-s3alias"]);
-        assert!(took < Duration::from_secs(20), "{took:?}");
     }
 }
 
@@ -344,9 +343,8 @@ fn a_bucket_that_no_region_has_is_told_with_the_region() {
         let fault = Fault::AnswerWith(status, code, REGION_LINE);
         proxy.rule(Rule::on("ListObjectsV2", fault).always());
         let asked = proxy.seen("ListObjectsV2");
-        let (text, took) = refusal(&plan);
+        let (text, _) = refusal(&plan);
         has_all(&text, &["use --region eu-north-1"]);
-        assert!(took < Duration::from_secs(20), "{took:?}");
         assert_eq!(proxy.seen("ListObjectsV2") - asked, 2, "followed once");
         proxy.heal();
         // What would be another host is none.
