@@ -139,3 +139,17 @@ fn the_alerts_are_as_prometheus_reads_them_and_come_when_they_should() {
         assert!(output.status.success(), "{said}");
     }
 }
+
+#[test]
+fn the_configuration_in_the_help_is_as_prometheus_reads_it() {
+    let help = include_str!("../../src/cli/help/metrics.md");
+    let (_, example) = help.split_once("```yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), example).unwrap();
+    let mut promtool = tool("promtool");
+    promtool.args(["check", "config", "--syntax-only"]);
+    let output = promtool.arg(file.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
