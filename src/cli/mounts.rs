@@ -231,10 +231,13 @@ impl SocketArg {
         looked
             .silent
             .retain(|(_, error)| !matches!(error, AskError::Dead));
-        bail!(
-            "no mount {which:?}: 'mediafs status' lists those that there are{}",
-            also(&in_words(&looked.silent))
-        )
+        let silent = also(&in_words(&looked.silent));
+        if is_mountpoint(wanted) {
+            bail!(
+                "{which}: it is mounted, and none of the sockets here is of it: name its own with --socket, or type 'umount {which}'{silent}"
+            );
+        }
+        bail!("no mount {which:?}: 'mediafs status' lists those that there are{silent}")
     }
 
     /// The mount that a path is in, and the path below its mountpoint.
@@ -272,7 +275,7 @@ impl SocketArg {
             let path = path.display();
             match &mountpoint {
                 Some(mountpoint) if !silent.is_empty() => bail!(
-                    "{path}: no daemon answers for the mount on {}{}",
+                    "{path}: no daemon answers for the mount on {}: name its socket with --socket{}",
                     mountpoint.display(),
                     also(&in_words(&silent))
                 ),
@@ -313,6 +316,14 @@ fn mountpoint_above(path: &Path) -> Option<PathBuf> {
     let above = mounts.filter(|mount| path.starts_with(&mount.mountpoint));
     let nearest = above.max_by_key(|mount| mount.mountpoint.as_os_str().len())?;
     (nearest.fs_type == FS_TYPE).then_some(nearest.mountpoint)
+}
+
+/// Whether one of ours is mounted there, as far as this process sees it.
+fn is_mountpoint(path: &Path) -> bool {
+    let spellings = spellings(path).unwrap_or_default();
+    let mounts = mounts_of("self").unwrap_or_default();
+    let mut ours = mounts.iter().filter(|mount| mount.fs_type == FS_TYPE);
+    ours.any(|mount| spellings.contains(&mount.mountpoint))
 }
 
 /// Which of the mounts a path is below, and how it goes on there.

@@ -73,7 +73,13 @@ impl StatusCommand {
     }
 
     fn all(&self) -> anyhow::Result<String> {
-        let asked = self.at.ask_all::<Status>("/status");
+        let mut asked = self.at.ask_all::<Status>("/status");
+        // One that was named is there, or is missed.
+        if let (Some(socket), [Asked { answer: Err(_), .. }]) = (&self.at.socket, &asked[..])
+            && let Some(Err(error)) = asked.pop().map(|it| it.answer)
+        {
+            anyhow::bail!("{}: {error}", socket.display());
+        }
         if self.json {
             let entries = asked.into_iter().map(|it| {
                 let answer = it.answer.map_err(|error| error.to_string());

@@ -1,6 +1,6 @@
 //! What to mount where: arguments, and the checks of their parts.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 pub use super::bucket::{canonical_bucket, check_bucket, split_place};
 use super::options::Options;
@@ -92,8 +92,9 @@ pub(super) fn place(options: &Options) -> Result<(String, String, PathBuf), Wron
 ///
 /// Source: authentik's settings, which import `/data/user_settings.py`.
 pub fn check_data_root(bucket: &str, mountpoint: &Path, of_authentik: bool) -> Result<(), String> {
-    let is_data = mountpoint == Path::new("/data")
-        || of_authentik && mountpoint.file_name().is_some_and(|name| name == "data");
+    let whole = without_detours(mountpoint);
+    let is_data = whole == Path::new("/data")
+        || of_authentik && whole.file_name().is_some_and(|name| name == "data");
     if !is_data {
         return Ok(());
     }
@@ -101,6 +102,22 @@ pub fn check_data_root(bucket: &str, mountpoint: &Path, of_authentik: bool) -> R
     Err(format!(
         "authentik executes {folder}/user_settings.py as Python when it starts: whoever may write to the bucket could run programs in the identity provider. Mount {bucket}/media on {folder}/media and {bucket}/reports on {folder}/reports: authentik sees the same files. --data-root mounts the whole bucket all the same"
     ))
+}
+
+/// Where a path leads: without symlinks where it is there, without `..` in any case.
+fn without_detours(path: &Path) -> PathBuf {
+    if let Ok(whole) = path.canonicalize() {
+        return whole;
+    }
+    let mut whole = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            Component::CurDir => {}
+            part => whole.push(part),
+        }
+    }
+    whole
 }
 
 /// A prefix that ends in `/` and that no path can escape from.

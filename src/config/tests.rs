@@ -338,3 +338,21 @@ fn a_variable_of_digits_is_text_where_text_is_wanted() {
         "{told}"
     );
 }
+
+#[test]
+fn the_root_of_authentiks_data_is_known_by_every_way_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&data, &link).unwrap();
+    let is_refused = |path: &Path, of_authentik| {
+        super::target::check_data_root("bucket", path, of_authentik).is_err()
+    };
+    for path in ["/data", "/data/", "/./data", "/nosuch/../data"] {
+        assert!(is_refused(Path::new(path), false), "{path}");
+    }
+    assert!(is_refused(&link, true));
+    assert!(is_refused(&data.join("../data/."), true));
+    assert!(!is_refused(&link, false) && !is_refused(dir.path(), true));
+}

@@ -21,10 +21,7 @@ pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> an
         StoreErrorKind::AccessDenied => format!(
             "access to bucket {bucket:?} is denied: the credentials need s3:ListBucket on it, and s3:GetObject, s3:PutObject and s3:DeleteObject on its objects"
         ),
-        StoreErrorKind::Credentials => {
-            "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile"
-                .to_owned()
-        }
+        StoreErrorKind::Credentials => no_credentials(config),
         StoreErrorKind::ClockSkew => {
             "this machine's clock differs too much from the server's: set it (for example 'timedatectl set-ntp true')"
                 .to_owned()
@@ -52,6 +49,20 @@ pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> an
         | StoreErrorKind::Rejected => format!("bucket {bucket:?} cannot be listed"),
     };
     anyhow!("{}", error.detail).context(advice)
+}
+
+/// That there are none, or none that the store takes, where they are looked for.
+pub fn no_credentials(config: &Config) -> String {
+    let file = config.s3.credentials_file.as_ref();
+    let file = file.map(|file| format!(" in {}", file.display()));
+    match (&config.s3.profile, file) {
+        (Some(profile), file) => format!(
+            "no usable credentials of profile {profile:?}{}: check its name and what it says",
+            file.unwrap_or_default()
+        ),
+        (None, Some(file)) => format!("no usable credentials{file}: check that file"),
+        (None, None) => "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile".to_owned(),
+    }
 }
 
 /// Where requests did not come to the region that the store names, if it names one.

@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::plan::{Found, Lacking, Task};
 use crate::config::Config;
 use crate::session;
 use crate::store::s3::S3Store;
-use crate::store::s3::settings::{self, AbortRule, CorsRules, Encryption, LifecycleRules, Setting};
-use crate::store::{FoldDirectories, ListRequest, ObjectStore, StoreError, StoreErrorKind};
+use crate::store::s3::settings::{self, AbortRule, CorsRules, LifecycleRules, Setting};
+use crate::store::{
+    DeleteRequest, FoldDirectories, Key, ListRequest, ObjectHeaders, ObjectStore, PutRequest,
+    StoreError, StoreErrorKind, WriteCondition,
+};
 
 /// Parts that nobody completes are paid for until somebody aborts them.
 const ABORT_AFTER_DAYS: i32 = 7;
@@ -38,6 +42,21 @@ impl Bucket {
         };
         self.store.list(listing).await.map(drop)
     }
+
+    /// Whether objects can be put, tried with one that is removed again.
+    pub(super) async fn takes_an_object(&self) -> Result<(), StoreError> {
+        let number = fastrand::u64(..);
+        let name = format!("{}.mediafs-setup-{number:016x}", self.config.prefix);
+        let key = Key::new(name);
+        let request = PutRequest {
+            key: key.clone(),
+            body: Bytes::from_static(b"mediafs setup"),
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::Always,
+        };
+        self.store.put(request).await?;
+        self.store.delete(DeleteRequest::any(key)).await.map(drop)
+    }
 }
 
 pub fn is_missing(error: &StoreError) -> bool {
@@ -48,7 +67,7 @@ pub fn is_missing(error: &StoreError) -> bool {
 }
 
 /// What a setting is; otherwise what its task stands at.
-fn known<T>(
+pub(super) fn known<T>(
     answer: Result<Setting<T>, StoreError>,
     permission: &str,
     wanted: &str,
@@ -64,12 +83,15 @@ fn known<T>(
         ))),
         // It is made first.
         Err(error) if is_missing(&error) => Err(Found::ToDo(wanted.to_owned())),
+        Err(error) if error.kind.is_no_answer() || error.kind.is_transient() => Err(
+            Found::Unknown(format!("not known: {}: run the setup again", error.detail)),
+        ),
         Err(error) => Err(Found::Skipped(format!("not known: {}", error.detail))),
     }
 }
 
 /// What a change that failed means. Errors: `Lacking` where the store has no such setting.
-fn changed(answer: Result<(), StoreError>, permission: &str) -> anyhow::Result<()> {
+pub(super) fn changed(answer: Result<(), StoreError>, permission: &str) -> anyhow::Result<()> {
     let Err(error) = answer else { return Ok(()) };
     if settings::is_unknown(&error) {
         return Err(Lacking(format!("the store has no such setting ({})", error.detail)).into());
@@ -234,51 +256,6 @@ impl Task for KeepVersions {
     }
 }
 
-/// Of new objects.
-#[derive(Debug)]
-pub struct DefaultEncryption(pub Arc<Bucket>, pub Encryption);
-
-impl DefaultEncryption {
-    fn shown(encryption: &Encryption) -> String {
-        match &encryption.kms_key {
-            Some(key) => format!("{} with key {key}", encryption.algorithm),
-            None => encryption.algorithm.clone(),
-        }
-    }
-}
-
-#[async_trait(?Send)]
-impl Task for DefaultEncryption {
-    fn name(&self) -> &'static str {
-        "default encryption"
-    }
-
-    async fn look(&self) -> anyhow::Result<Found> {
-        /// What AWS has where nobody has set anything.
-        const WEAKEST: &str = "AES256";
-        let Self(bucket, wanted) = self;
-        let text = Self::shown(wanted);
-        let asked = settings::encryption(&bucket.s3).await;
-        Ok(match known(asked, "s3:GetEncryptionConfiguration", &text) {
-            Ok(Some(found)) if found == *wanted => Found::Done(text),
-            Ok(Some(found)) if wanted.kms_key.is_none() && found.algorithm == wanted.algorithm => {
-                Found::Done(Self::shown(&found))
-            }
-            Ok(Some(found)) if found.algorithm != WEAKEST => {
-                let lines = vec![format!("- {}", Self::shown(&found)), format!("+ {text}")];
-                Found::Conflict("it is another".to_owned(), lines)
-            }
-            Ok(_) => Found::ToDo(text),
-            Err(found) => found,
-        })
-    }
-
-    async fn change(&self) -> anyhow::Result<()> {
-        let put = settings::set_encryption(&self.0.s3, &self.1).await;
-        changed(put, "s3:PutEncryptionConfiguration")
-    }
-}
-
 /// Ends multipart uploads that nobody completes.
 #[derive(Debug)]
 pub struct AbortUploads(pub Arc<Bucket>);
@@ -302,7 +279,7 @@ impl Task for AbortUploads {
                 Found::Done(format!("unfinished uploads are aborted after {days} days"))
             }
             AbortRule::None if rules.count() > 0 => {
-                Found::ToDo(format!("{wanted}; {} are kept", counted(rules.count())))
+                Found::ToDo(format!("{wanted}; {}", kept(rules.count())))
             }
             AbortRule::None => Found::ToDo(wanted),
             AbortRule::Off { id } => {
@@ -359,7 +336,7 @@ impl Task for Cors {
         } else if origins.iter().all(|origin| rules.allow(origin)) {
             Found::Done(format!("browsers may read from {}", origins.join(", ")))
         } else if rules.count() > 0 {
-            Found::ToDo(format!("{wanted}; {} are kept", counted(rules.count())))
+            Found::ToDo(format!("{wanted}; {}", kept(rules.count())))
         } else {
             Found::ToDo(wanted)
         })
@@ -385,9 +362,9 @@ impl Task for Cors {
     }
 }
 
-fn counted(rules: usize) -> String {
+fn kept(rules: usize) -> String {
     match rules {
-        1 => "the rule that is there".to_owned(),
-        _ => format!("the {rules} rules that are there"),
+        1 => "the rule that is there is kept".to_owned(),
+        _ => format!("the {rules} rules that are there are kept"),
     }
 }

@@ -7,6 +7,7 @@
 
 mod app_folder;
 mod bucket;
+mod encryption;
 mod files;
 mod host;
 mod plan;
@@ -66,10 +67,16 @@ pub struct SetupOptions {
 
 /// Every step, in its order. Errors: settings, certificates or credentials that cannot be used.
 pub async fn tasks(config: &Config, options: &SetupOptions) -> anyhow::Result<Vec<Box<dyn Task>>> {
-    let config = &Config {
+    let mut config = Config {
         mountpoint: canonical(&config.mountpoint),
         ..config.clone()
     };
+    // What an earlier setup has written is compared with the keys of this one.
+    let own = credentials_path(options);
+    if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
+        config.s3.credentials_file.take_if(|file| *file == own);
+    }
+    let config = &config;
     let s3 = Arc::new(session::s3(config, OnNetworkError::Refuse).await?);
     let keys = keys(config, options, &s3).await?;
     let proxy = session::proxy(config, s3.endpoint());
@@ -120,7 +127,7 @@ fn of_bucket(bucket: &Arc<Bucket>, options: &SetupOptions) -> Vec<Box<dyn Task>>
         tasks.push(Box::new(bucket::KeepVersions(of())));
     }
     if let Some(encryption) = &options.encryption {
-        tasks.push(Box::new(bucket::DefaultEncryption(
+        tasks.push(Box::new(encryption::DefaultEncryption(
             of(),
             encryption.clone(),
         )));
@@ -195,9 +202,7 @@ async fn keys(config: &Config, options: &SetupOptions, s3: &S3Store) -> anyhow::
         return Ok(Keys::Named(named.clone()));
     }
     let found = inspect::credentials(s3).await.map_err(anyhow::Error::msg);
-    let found = found.context(
-        "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile",
-    )?;
+    let found = found.with_context(|| session::no_credentials(config))?;
     Ok(match found.session_token {
         Some(_) => Keys::Temporary,
         None => Keys::Lasting(found),

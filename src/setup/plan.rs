@@ -12,6 +12,8 @@ pub enum Found {
     ToDo(String),
     /// It cannot be had here, and why.
     Skipped(String),
+    /// Nobody can tell now, and why.
+    Unknown(String),
     /// Somebody has it otherwise: what, and a line for each difference.
     Conflict(String, Vec<String>),
 }
@@ -93,6 +95,7 @@ impl Step {
             Found::Done(text) => (StepState::Ok, text, Vec::new()),
             Found::ToDo(text) => (StepState::Todo, text, Vec::new()),
             Found::Skipped(text) => (StepState::Skipped, text, Vec::new()),
+            Found::Unknown(text) => (StepState::Failed, text, Vec::new()),
             Found::Conflict(text, differences) => (StepState::Conflict, text, differences),
         };
         Self {

@@ -54,6 +54,15 @@ pub struct StoreFailure {
     pub text: String,
 }
 
+impl StoreFailure {
+    fn of(error: &StoreError) -> Self {
+        Self {
+            at: SystemTime::now(),
+            text: error.to_string(),
+        }
+    }
+}
+
 /// What the requests of a mount tell of S3's health; shared by whoever shows or uses it.
 #[derive(Debug, Clone, Default)]
 pub struct StoreHealth(Arc<watch::Sender<State>>);
@@ -66,6 +75,8 @@ struct State {
     since: Option<SystemTime>,
     outage: Option<Outage>,
     last_failure: Option<StoreFailure>,
+    /// Changes in a row that failed by a fault of the server.
+    failed_changes: u32,
 }
 
 impl StoreHealth {
@@ -77,6 +88,13 @@ impl StoreHealth {
     /// The last request that S3 did not serve, however long ago.
     pub fn last_failure(&self) -> Option<StoreFailure> {
         self.0.borrow().last_failure.clone()
+    }
+
+    /// How many changes in a row have failed by a fault of the server, from the number on
+    /// from which it is not that of one object.
+    pub fn failed_changes(&self) -> Option<u32> {
+        let failed = self.0.borrow().failed_changes;
+        (failed >= OUTAGE_FROM_FAILURES).then_some(failed)
     }
 
     /// Whether S3 has ever answered a request of this mount as it should.
@@ -127,13 +145,31 @@ impl StoreHealth {
     /// Notes what came of one request.
     pub fn note<T>(&self, op: StoreOp, outcome: &Result<T, StoreError>) {
         match outcome {
-            Ok(_) => self.answered(Served::Yes),
+            Ok(_) => {
+                if !asks(op) {
+                    self.changed();
+                }
+                self.answered(Served::Yes);
+            }
             Err(error) => match meaning(op, error.kind) {
                 Meaning::Answer => self.answered(Served::No),
-                Meaning::Nothing => {}
+                Meaning::FailedChange => self.change_failed(error),
                 Meaning::Trouble(cause) => self.failed(cause, error),
             },
         }
+    }
+
+    fn changed(&self) {
+        if self.0.borrow().failed_changes > 0 {
+            self.0.send_modify(|state| state.failed_changes = 0);
+        }
+    }
+
+    fn change_failed(&self, error: &StoreError) {
+        self.0.send_modify(|state| {
+            state.failed_changes = state.failed_changes.saturating_add(1);
+            state.last_failure = Some(StoreFailure::of(error));
+        });
     }
 
     fn answered(&self, served: Served) {
@@ -160,12 +196,9 @@ impl StoreHealth {
 
     fn failed(&self, cause: OutageCause, error: &StoreError) {
         self.0.send_if_modified(|state| {
-            let now = SystemTime::now();
-            state.last_failure = Some(StoreFailure {
-                at: now,
-                text: error.to_string(),
-            });
-            let since = *state.since.get_or_insert(now);
+            let failure = StoreFailure::of(error);
+            let since = *state.since.get_or_insert(failure.at);
+            state.last_failure = Some(failure);
             state.failures = state.failures.saturating_add(1);
             let enough = match cause {
                 OutageCause::Unreachable | OutageCause::Credentials => OUTAGE_FROM_FAILURES,
@@ -193,22 +226,26 @@ enum Served {
 /// What a failed request says of S3 as a whole.
 enum Meaning {
     Answer,
-    Nothing,
+    /// It may be the object's fault alone.
+    FailedChange,
     Trouble(OutageCause),
 }
 
-fn meaning(op: StoreOp, kind: StoreErrorKind) -> Meaning {
-    let asks = matches!(
+fn asks(op: StoreOp) -> bool {
+    matches!(
         op,
         StoreOp::Head | StoreOp::Tags | StoreOp::Get | StoreOp::List
-    );
+    )
+}
+
+fn meaning(op: StoreOp, kind: StoreErrorKind) -> Meaning {
     match kind {
         StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => {
             Meaning::Trouble(OutageCause::Unreachable)
         }
         // A change can fail for reasons of its object; a question has none.
-        StoreErrorKind::Server if asks => Meaning::Trouble(OutageCause::Unreachable),
-        StoreErrorKind::Server => Meaning::Nothing,
+        StoreErrorKind::Server if asks(op) => Meaning::Trouble(OutageCause::Unreachable),
+        StoreErrorKind::Server => Meaning::FailedChange,
         StoreErrorKind::Credentials => Meaning::Trouble(OutageCause::Credentials),
         StoreErrorKind::ClockSkew => Meaning::Trouble(OutageCause::ClockSkew),
         StoreErrorKind::Untrusted => Meaning::Trouble(OutageCause::Unreachable),
@@ -257,6 +294,22 @@ mod tests {
             health.note(StoreOp::Copy, &failed(StoreErrorKind::Server));
         }
         assert_eq!(health.outage(), None);
+    }
+
+    #[test]
+    fn changes_that_fail_in_a_row_are_counted_until_one_succeeds() {
+        let health = StoreHealth::default();
+        let fails = || health.note(StoreOp::Put, &failed(StoreErrorKind::Server));
+        fails();
+        fails();
+        assert_eq!(health.failed_changes(), None);
+        assert!(health.last_failure().is_some());
+        fails();
+        // That questions are answered tells nothing of changes.
+        health.note(StoreOp::Get, &Ok::<(), StoreError>(()));
+        assert_eq!(health.failed_changes(), Some(3));
+        health.note(StoreOp::Delete, &Ok::<(), StoreError>(()));
+        assert_eq!(health.failed_changes(), None);
     }
 
     #[test]

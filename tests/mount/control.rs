@@ -197,7 +197,7 @@ fn a_dead_daemons_socket_is_told_and_the_next_mount_takes_its_place() {
     let socket_path = listening(&mount);
     mount.kill9();
     assert!(socket_path.exists());
-    let listed = done(&mount, &["status"]);
+    let listed = failed(&mount, &["status"]);
     assert!(listed.contains("no daemon listens"), "{listed}");
     let stuck = run(&mount, &["healthcheck"]);
     assert_eq!(stuck.status.code(), Some(1), "{}", said(&stuck));

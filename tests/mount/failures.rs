@@ -5,7 +5,9 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support::control::{status, wait_for_health};
 use crate::support::data::MIB;
+use crate::support::proxy::{Fault, Rule};
 use crate::support::servers::READER;
 use crate::support::{Mount, Server, Worker, pattern, python, sys, wait_until};
 
@@ -167,4 +169,29 @@ fn keys_that_cannot_be_names_are_hidden_and_harm_nothing() {
         "the directory wins"
     );
     assert_eq!(fs::read(mount.path("x/y")).unwrap(), b"x/y");
+}
+
+#[test]
+fn a_store_that_fails_at_writes_alone_is_told_by_status_and_health() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.args(["--request-timeout", "6s"]).start();
+    wait_for_health(&mount, "alive");
+    let broken = Fault::Answer(500, "InternalError");
+    proxy.rule(Rule::on("PutObject", broken).always());
+    let mut file = File::create(mount.path("f")).unwrap();
+    file.write_all(b"bytes").unwrap();
+    assert_eq!(sys::errno(sys::close(file)), libc::EIO);
+    wait_for_health(&mount, "degraded");
+    let told = status(&mount);
+    assert!(
+        told["reasons"][0]
+            .as_str()
+            .unwrap()
+            .contains("fails at writes"),
+        "{told:#}"
+    );
+    assert!(!told["s3"]["last_failure"].is_null(), "{told:#}");
+    proxy.heal();
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    wait_for_health(&mount, "alive");
 }

@@ -24,7 +24,7 @@ const ANSWER_LIMIT_BYTES: usize = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens: its daemon is dead.
-    #[error("no daemon listens")]
+    #[error("no daemon listens: mount it again, or remove the socket")]
     Dead,
     #[error("it belongs to another user: only that user and root are answered")]
     Refused,

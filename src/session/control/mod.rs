@@ -158,6 +158,7 @@ fn router(served: Arc<Served>) -> Router {
         .route("/settings", get(settings))
         .route("/barrier", post(hold))
         .route("/release", post(release))
+        .method_not_allowed_fallback(web::another_method)
         .with_state(served.clone())
         .merge(web::router(served))
 }

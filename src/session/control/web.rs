@@ -40,6 +40,8 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/readyz", get(readyz))
         .route("/api/status", get(status))
         .route("/api/mounts", get(mounts))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(another_method)
         .layer(map_response(guarded))
         .with_state(served)
 }
@@ -57,6 +59,16 @@ async fn guarded(mut response: Response) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+async fn nothing_here() -> Response {
+    let why = "nothing is served here: see 'mediafs help status'";
+    refused(StatusCode::NOT_FOUND, why.to_owned())
+}
+
+pub async fn another_method() -> Response {
+    let why = "this takes another method: see 'mediafs help status'";
+    refused(StatusCode::METHOD_NOT_ALLOWED, why.to_owned())
 }
 
 pub async fn status(State(served): State<Arc<Served>>) -> Response {

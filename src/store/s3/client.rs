@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
@@ -210,10 +212,33 @@ pub(super) async fn client(
     (Client::from_conf(config.build()), route)
 }
 
+/// Those of a profile or a file that is named: the chain would take the environment's
+/// before them. Source: `aws help configvars`, "--profile", which does the same.
+fn named_credentials(
+    settings: &S3Settings,
+    http: SharedHttpClient,
+) -> Option<ProfileFileCredentialsProvider> {
+    let profile = settings.profile_now();
+    if profile.is_none() && settings.credentials_file.is_none() {
+        return None;
+    }
+    let region = settings.region.clone().map(Region::new);
+    let configuration = ProviderConfig::without_region()
+        .with_region(region)
+        .with_http_client(http);
+    let mut named = ProfileFileCredentialsProvider::builder()
+        .configure(&configuration)
+        .profile_files(profile_files(settings));
+    if let Some(profile) = profile {
+        named = named.profile_name(profile);
+    }
+    Some(named.build())
+}
+
 /// What the AWS configuration says now.
 pub(super) async fn shared_config(settings: &S3Settings, http: SharedHttpClient) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
+        .http_client(http.clone())
         // Retries and deadlines are the decorator's; two of a kind multiply.
         .retry_config(RetryConfig::disabled())
         .timeout_config(
@@ -235,6 +260,8 @@ pub(super) async fn shared_config(settings: &S3Settings, http: SharedHttpClient)
         && matches!(keys.read(), Ok(GivenKeys::Keys(_)) | Err(_))
     {
         loader = loader.credentials_provider(KeysOfSource(keys.clone()));
+    } else if let Some(of_profile) = named_credentials(settings, http) {
+        loader = loader.credentials_provider(of_profile);
     }
     if let Some(url) = &settings.endpoint_url {
         loader = loader.endpoint_url(url);

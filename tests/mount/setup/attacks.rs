@@ -71,6 +71,32 @@ fn what_the_store_does_not_know_is_skipped_and_what_is_forbidden_is_told() {
 }
 
 #[test]
+fn what_the_store_gives_no_answer_to_has_failed_and_is_not_taken_for_done() {
+    let (plan, proxy) = Plan::behind_a_proxy(Server::moto());
+    let plan = whole(plan);
+    for op in READS {
+        proxy.rule(Rule::on(op, Fault::Answer(503, "SlowDown")).always());
+    }
+    let (steps, exit) = plan.steps(&[]);
+    for op in READS {
+        assert_eq!(state(&steps, name_of(op)), "failed", "{steps:#?}");
+    }
+    assert_eq!(exit, 1, "{steps:#?}");
+}
+
+#[test]
+fn default_encryption_with_which_the_store_takes_no_object_is_taken_back() {
+    let (plan, proxy) = Plan::behind_a_proxy(Server::moto());
+    proxy.rule(Rule::on("PutObject", Fault::Answer(400, "KMS.NotFoundException")).always());
+    let (steps, exit) = plan.steps(&["--default-encryption"]);
+    assert_eq!(state(&steps, "default encryption"), "failed", "{steps:#?}");
+    assert_eq!(exit, 1);
+    proxy.heal();
+    let (steps, _) = plan.steps(&["--default-encryption"]);
+    assert_eq!(state(&steps, "default encryption"), "done", "{steps:#?}");
+}
+
+#[test]
 fn a_bucket_that_may_not_be_made_ends_the_setup_and_one_that_is_found_late_does_not() {
     let (plan, proxy) = Plan::behind_a_proxy(Server::moto());
     for (status, code) in [(403, "AccessDenied"), (409, "BucketAlreadyExists")] {

@@ -151,7 +151,7 @@ fn what_a_setup_and_its_mount_send_asks_for_the_encryption_of_the_option() {
     let is_asked = |head: &String| header(head, "x-amz-server-side-encryption") == Some("AES256");
     let folder = proxy.heads("PutObject");
     assert!(
-        folder.len() == 1 && folder.iter().all(is_asked),
+        folder.len() == 2 && folder.iter().all(is_asked),
         "{folder:?}"
     );
     let mut mount = Command::new(env!("CARGO_BIN_EXE_mediafs"));

@@ -367,3 +367,12 @@ pub async fn set_encryption(store: &S3Store, wanted: &Encryption) -> Result<(), 
     });
     put.await.map(drop)
 }
+
+/// From then on objects are as the store has them by itself.
+pub async fn remove_encryption(store: &S3Store) -> Result<(), StoreError> {
+    let removed = change(store, async |client: Client| {
+        let delete = client.delete_bucket_encryption().bucket(&store.bucket);
+        delete.send().await
+    });
+    removed.await.map(drop)
+}
