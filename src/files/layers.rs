@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use crate::error::FsError;
 use crate::journal::{SealedBase, SealedStage};
 use crate::read_path::Reader;
-use crate::store::{ETag, WriteCondition};
+use crate::store::{ETag, ObjectHeaders, WriteCondition};
 use crate::vocabulary::ObjectId;
-use crate::write_path::{Segment, Stage, StageFile};
+use crate::write_path::{PriorAttempt, Segment, Stage, StageFile};
 
 /// What shows where a stage has no bytes of its own.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Sent {
     maybe: AtomicBool,
     /// Attributes were set since: what it made lacks them.
     attributes_set: AtomicBool,
+    /// What the first attempt of this daemon stores, if it was the first of all.
+    headers: Mutex<Option<ObjectHeaders>>,
     /// The version that it was about to make, where that is known.
     version: Mutex<Option<ETag>>,
 }
@@ -53,6 +55,7 @@ impl Sent {
         Self {
             maybe: AtomicBool::new(true),
             attributes_set: AtomicBool::new(sealed.attributes_set),
+            headers: Mutex::default(),
             version: Mutex::new(sealed.completing.clone()),
         }
     }
@@ -61,6 +64,7 @@ impl Sent {
         Self {
             maybe: AtomicBool::new(self.is_maybe()),
             attributes_set: AtomicBool::new(self.lacks_attributes()),
+            headers: Mutex::new(self.headers()),
             version: Mutex::new(self.as_version()),
         }
     }
@@ -82,6 +86,17 @@ impl Sent {
 
     pub fn lacks_attributes(&self) -> bool {
         self.attributes_set.load(Ordering::Relaxed)
+    }
+
+    /// An attempt stores this; what the first one stores is known from then on.
+    pub fn begin(&self, headers: &ObjectHeaders, prior: PriorAttempt) {
+        if prior != PriorAttempt::Maybe {
+            *self.headers.lock() = Some(headers.clone());
+        }
+    }
+
+    pub fn headers(&self) -> Option<ObjectHeaders> {
+        self.headers.lock().clone()
     }
 
     pub fn set_version(&self, version: ETag) {

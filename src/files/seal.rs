@@ -278,6 +278,13 @@ impl OpenFile {
         content.dirty = true;
     }
 
+    /// Whether something was written over these bytes since.
+    pub fn is_written_over(&self, sealed: &Arc<Sealed>) -> bool {
+        let content = self.content.lock();
+        let top = content.base.sealed();
+        content.dirty || top.is_some_and(|top| !Arc::ptr_eq(top, sealed))
+    }
+
     fn move_to_lost_found(&self, sealed: &Sealed, why: &FsError) {
         let key = self.inode.key(&self.stage_factory.keys);
         let lost = LostFile {

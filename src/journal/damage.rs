@@ -32,6 +32,7 @@ mod kind {
     pub const LATE_OVER: u8 = 20;
     pub const HEARD_SINCE: u8 = 21;
     pub const BOOT: u8 = 22;
+    pub const HEADERS_SET: u8 = 23;
 }
 
 /// Stages by their number, keys by a checksum of them.
@@ -41,6 +42,7 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::Sealed(sealed) => (kind::SEALED, sealed.stage.0),
         Record::Absorbed(absorbed) => (kind::ABSORBED, absorbed.stage.0),
         Record::CompletionExpected { stage, .. } => (kind::COMPLETION_EXPECTED, stage.0),
+        Record::HeadersSet { stage, .. } => (kind::HEADERS_SET, stage.0),
         Record::UploadStarted { stage, .. } => (kind::UPLOAD_STARTED, stage.0),
         Record::Offloaded { stage, .. } => (kind::OFFLOADED, stage.0),
         Record::OffloadedCut { stage, .. } => (kind::OFFLOADED_CUT, stage.0),

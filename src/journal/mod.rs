@@ -43,7 +43,10 @@ pub use log_file::LogFile;
 pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
 pub use peeked::Peeked;
-pub use record::{Absorbed, Originals, Record, RenameIntent, SealedBase, SealedStage, UploadStart};
+pub use record::{
+    Absorbed, Originals, Record, RenameIntent, SealedBase, SealedHeaders, SealedStage, StageRecord,
+    UploadStart,
+};
 pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};
 pub use room::{COMPACT_FROM_BYTES, is_full};
 pub use spare::path_of as spare_of;
@@ -51,23 +54,6 @@ pub use whole::{read_upto, read_whole};
 
 use crate::store::{DeletePending, ETag, Key, LateObject, UploadId};
 use crate::vocabulary::StageId;
-
-/// What the journal knows of a stage that is not done.
-#[derive(Debug, Clone)]
-pub struct StageRecord {
-    pub key: Key,
-    pub sealed: Option<SealedStage>,
-    /// The multipart upload by which it goes to S3, if one was begun.
-    pub sending: Option<UploadStart>,
-    /// What only that upload has of it.
-    pub offloaded: Option<Offloaded>,
-    /// What it was to take over last. It may lack some of it until that stage is done.
-    absorbed: Option<Absorbed>,
-    /// Which record of a sealed stage was its last; 0 for one that is being written.
-    order: u64,
-    /// A record was damaged that may have said something else of it.
-    pub doubtful: bool,
-}
 
 #[derive(Debug)]
 pub struct Journal {
@@ -212,6 +198,7 @@ impl LogState for JournalState {
         match record {
             Record::Sealed(sealed) => self.stages.contains_key(&sealed.stage),
             Record::Absorbed(absorbed) => self.is_sealed(absorbed.stage),
+            Record::HeadersSet { stage, .. } => self.is_sealed(*stage),
             Record::Offloaded { stage, .. } => self.stages.contains_key(stage),
             _ => true,
         }
@@ -238,12 +225,8 @@ impl LogState for JournalState {
             Record::Absorbed(absorbed) => self.absorb(*absorbed),
             Record::Offloaded { stage, offloaded } => self.offload(stage, *offloaded),
             Record::OffloadedCut { stage, len } => self.cut_offloaded(stage, len),
-            Record::CompletionExpected { stage, etag } => {
-                let known = self.stages.get_mut(&stage);
-                if let Some(sealed) = known.and_then(|known| known.sealed.as_mut()) {
-                    sealed.completing = Some(etag);
-                }
-            }
+            Record::CompletionExpected { stage, etag } => self.expect(stage, etag),
+            Record::HeadersSet { stage, headers } => self.set_headers(stage, *headers),
             Record::Done { stage } => {
                 self.stages.remove(&stage);
             }
@@ -342,6 +325,22 @@ impl JournalState {
         });
         known.key = key;
         known
+    }
+
+    fn sealed(&mut self, stage: StageId) -> Option<&mut SealedStage> {
+        self.stages.get_mut(&stage)?.sealed.as_mut()
+    }
+
+    fn expect(&mut self, stage: StageId, etag: ETag) {
+        if let Some(sealed) = self.sealed(stage) {
+            sealed.completing = Some(etag);
+        }
+    }
+
+    fn set_headers(&mut self, stage: StageId, set: SealedHeaders) {
+        if let Some(sealed) = self.sealed(stage) {
+            (sealed.headers, sealed.attributes_set) = (set.headers, set.attributes_set);
+        }
     }
 
     fn is_sealed(&self, stage: StageId) -> bool {

@@ -33,6 +33,12 @@ pub enum Record {
     /// The parts of a stage's upload are there and about to become this version.
     #[serde(rename = "completing")]
     CompletionExpected { stage: StageId, etag: ETag },
+    /// This is to be stored with a sealed stage by now.
+    #[serde(rename = "headers")]
+    HeadersSet {
+        stage: StageId,
+        headers: Box<SealedHeaders>,
+    },
     /// The stage's bytes go to S3 by this multipart upload.
     #[serde(rename = "sending")]
     UploadStarted {
@@ -194,6 +200,14 @@ pub struct Absorbed {
     pub sums: Vec<BlockSum>,
 }
 
+/// What is stored with the bytes of a sealed stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedHeaders {
+    pub headers: ObjectHeaders,
+    /// As `SealedStage` has it.
+    pub attributes_set: bool,
+}
+
 impl SealedStage {
     /// The stage has these bytes too. Said twice it comes to the same.
     pub fn absorb(&mut self, absorbed: &Absorbed) {
@@ -265,4 +279,21 @@ impl SealedBase {
             Self::Empty | Self::Object(_) => None,
         }
     }
+}
+
+/// What the journal knows of a stage that is not done.
+#[derive(Debug, Clone)]
+pub struct StageRecord {
+    pub key: Key,
+    pub sealed: Option<SealedStage>,
+    /// The multipart upload by which it goes to S3, if one was begun.
+    pub sending: Option<UploadStart>,
+    /// What only that upload has of it.
+    pub offloaded: Option<Offloaded>,
+    /// What it was to take over last. It may lack some of it until that stage is done.
+    pub(super) absorbed: Option<Absorbed>,
+    /// Which record of a sealed stage was its last; 0 for one that is being written.
+    pub(super) order: u64,
+    /// A record was damaged that may have said something else of it.
+    pub doubtful: bool,
 }

@@ -418,6 +418,44 @@ fn how_a_stage_is_being_sent_is_known_until_it_is_done_wherever_it_moves() {
 }
 
 #[test]
+fn what_is_to_be_stored_with_a_sealed_stage_is_what_was_set_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let set = |content_type: &str| {
+        let headers = ObjectHeaders {
+            content_type: Some(content_type.to_owned()),
+            ..ObjectHeaders::default()
+        };
+        let attributes_set = true;
+        Record::HeadersSet {
+            stage: StageId(2),
+            headers: Box::new(SealedHeaders {
+                headers,
+                attributes_set,
+            }),
+        }
+    };
+    let journal = Journal::open(&path).unwrap();
+    for record in [
+        set("early"),
+        begun(2),
+        sealed(2, "k"),
+        set("a/b"),
+        set("c/d"),
+    ] {
+        journal.append(record, Durable::No).unwrap();
+    }
+    drop(journal);
+    for _ in 0..2 {
+        let journal = Journal::open(&path).unwrap();
+        let (_, known) = journal.known().remove(0);
+        let known = known.sealed.unwrap();
+        assert_eq!(known.headers.content_type.as_deref(), Some("c/d"));
+        assert!(known.attributes_set);
+    }
+}
+
+#[test]
 fn a_record_with_a_range_that_is_none_does_not_count() {
     let whole = serde_json::to_value(sealed(1, "k")).unwrap();
     let read = |record: &serde_json::Value| serde_json::from_value::<Record>(record.clone());

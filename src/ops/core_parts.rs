@@ -24,8 +24,8 @@ use crate::read_path::Reader;
 use crate::store::DeleteQueue;
 use crate::write_path::{Copier, Scratch, Uploader};
 use crate::writeback::{
-    AttributeWriter, Deletes, EarlyParts, Predecessor, Removals, RetryQueue, RoomMaker, Sealer,
-    UploadQueue, Uploads, Writeback,
+    AttributeWriter, Deletes, EarlyParts, KeptHeaders, Predecessor, Removals, RetryQueue,
+    RoomMaker, Sealer, UploadQueue, Uploads, Writeback,
 };
 
 /// What nearly all operations call.
@@ -105,6 +105,11 @@ impl CoreParts {
             reader: self.reader.clone(),
             uploader: self.uploader.clone(),
             copier: self.copier.clone(),
+            kept: KeptHeaders {
+                namespace: self.namespace.clone(),
+                attributes: self.attributes.clone(),
+                copier: self.copier.clone(),
+            },
         })
     }
 

@@ -29,7 +29,8 @@ use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::journal::{
-    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealedStage, UploadStart, sync_dir,
+    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealedHeaders, SealedStage,
+    UploadStart, sync_dir,
 };
 use crate::private;
 use crate::session_state::{self, SessionLog, SessionState};
@@ -208,10 +209,16 @@ impl Spool {
         Ok(())
     }
 
-    /// Notes what is to be stored with a sealed stage by now, whose bytes are safe as they are.
-    pub fn seal_again(&self, sealed: SealedStage, durable: Durable) -> io::Result<()> {
-        self.journal
-            .append(Record::Sealed(Box::new(sealed)), durable)
+    /// Notes what is to be stored with a sealed stage by now.
+    pub fn set_headers(
+        &self,
+        stage: StageId,
+        headers: SealedHeaders,
+        durable: Durable,
+    ) -> io::Result<()> {
+        let headers = Box::new(headers);
+        let record = Record::HeadersSet { stage, headers };
+        self.journal.append(record, durable)
     }
 
     /// Notes which version an upload is about to make of a stage, in case its answer is lost.
@@ -316,6 +323,7 @@ impl Spool {
         if file.set_discarded() {
             return;
         }
+        self.discard_stored_below(file);
         let reason = &lost.reason;
         let missing = file.offloaded().missing();
         let take = |from: &Path| self.lost_found.take(from, lost, &missing);

@@ -27,7 +27,10 @@ impl Uploads {
         let brought = caught("upload", self.send_and_publish(file, sealed, prior)).await;
         if brought.is_err() && !file.has_sealed(stage.id()) {
             // The store has it, and nobody is to upload it once more later.
-            self.stage_factory.spool.discard(stage);
+            match file.sealed_stages().first() {
+                Some(over) => over.stage.file().keep_below(stage.clone()),
+                None => self.stage_factory.spool.discard(stage),
+            }
             return Ok(Brought::Stored);
         }
         brought?

@@ -8,6 +8,7 @@
 mod broken_off;
 mod deletes;
 mod early_parts;
+mod kept_headers;
 mod make_room;
 mod predecessor;
 mod publish;
@@ -20,6 +21,7 @@ mod store_attributes;
 
 pub use deletes::{Deletes, Removals, Removed};
 pub use early_parts::EarlyParts;
+pub use kept_headers::KeptHeaders;
 pub use make_room::RoomMaker;
 pub use predecessor::Predecessor;
 pub use publish::{Brought, Uploads};

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::kept_headers::KeptHeaders;
 use super::predecessor::Predecessor;
 use super::sealer::Sealer;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
-    AttributeView, LowerLayer, MovedObject, OpenFile, Sealed, SealedSource, StageFactory,
-    whole_seconds,
+    AttributeView, Durability, LowerLayer, MovedObject, OpenFile, Sealed, SealedSource,
+    StageFactory, whole_seconds,
 };
 use crate::namespace::{
-    Asked, Attributes, Namespace, SubtreeLocks, entry_added, learn_attributes, record_attributes,
-    relearn_attributes, take_attributes,
+    Attributes, Namespace, SubtreeLocks, entry_added, record_attributes, relearn_attributes,
 };
 use crate::read_path::Reader;
 use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
@@ -50,6 +50,7 @@ pub struct Uploads {
     pub reader: Arc<Reader>,
     pub uploader: Arc<Uploader>,
     pub copier: Arc<Copier>,
+    pub kept: KeptHeaders,
 }
 
 impl Uploads {
@@ -123,16 +124,22 @@ impl Uploads {
         };
         self.record_object(file, &made.object, made.headers);
         failpoint::at(Point::PublishRecorded);
+        let (object, unstored) = match made.wanted {
+            None => (made.object, None),
+            Some(wanted) => match self.store_wanted(file, sealed, &made.object, wanted).await {
+                Ok(object) => (object, None),
+                // The stage stays for the next attempt, which finds this object.
+                Err(error) if self.is_tried_again(&error) => return Err(error),
+                Err(error) => (made.object, Some(error)),
+            },
+        };
         let guard = file.seal_lock.lock().await;
-        let over = file.uploaded(sealed, Arc::new(made.object));
+        let over = file.uploaded(sealed, Arc::new(object));
         self.sealer.discard_stored(file, sealed, over).await;
         drop(guard);
         self.update_parent(file).await;
         failpoint::at(Point::PublishDiscarded);
-        if let Some(wanted) = made.wanted {
-            self.store_wanted(file, wanted).await?;
-        }
-        Ok(Brought::Stored)
+        unstored.map_or(Ok(Brought::Stored), Err)
     }
 
     /// An edit that goes to the store in one request gets the rest of its file first.
@@ -164,7 +171,10 @@ impl Uploads {
         let _guard = file.seal_lock.lock().await;
         match file.fill_from_lower(sealed, &below) {
             Ok(whole) => {
-                self.sealer.journal_seal(file, &whole).await?;
+                // Without it the bytes are those of before, which is right as well.
+                if let Err(error) = self.sealer.journal_seal(file, &whole).await {
+                    tracing::warn!(ino = file.inode.ino.0, %error, "journal write failed: after a crash this upload needs the version before it");
+                }
                 failpoint::at(Point::UploadCompleted);
                 Ok(whole)
             }
@@ -192,15 +202,17 @@ impl Uploads {
             .table()
             .place(file.inode.ino)
             .ok_or(FsError::STALE)?;
-        let asked = self.learn_attributes(file).await?;
-        let kept = self.kept_headers(&sealed.base).await?;
+        let asked = self.kept.learn(file).await?;
+        let kept = self.kept.of_base(&sealed.base).await?;
         match sealed.base {
             LowerLayer::Empty if asked.counts(&file.inode) => {}
             // New bytes of an object that stays: its mode and owner do too.
             LowerLayer::Empty => {
                 relearn_attributes(&self.namespace, &file.inode).await?;
             }
-            LowerLayer::Object(_) | LowerLayer::Sealed(_) => self.take_kept(file, kept.as_ref()),
+            LowerLayer::Object(_) | LowerLayer::Sealed(_) => {
+                self.kept.take_kept(file, kept.as_ref())
+            }
         }
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
@@ -217,18 +229,24 @@ impl Uploads {
         let begun = source.multipart().filter(|_| source.offloaded_end() > 0);
         let begun = begun.map(|upload| upload.headers().clone());
         let begun = begun.filter(|headers| *headers != target.headers);
+        sealed
+            .sent
+            .begin(begun.as_ref().unwrap_or(&target.headers), prior);
         let made = self.uploader.upload(&target, &source).await?;
-        let found = made
-            .found
-            .filter(|found| sealed.sent.lacks_attributes() && self.shows_otherwise(found, &target));
         let object = ObjectId {
             key: target.key,
             etag: made.etag,
             size_bytes: target.len,
         };
-        let (headers, wanted) = match begun.or(found) {
-            Some(headers) => (headers, Some(target.headers)),
-            None => (target.headers, None),
+        let (headers, wanted) = match (made.found, begun) {
+            (Some(found), _) => {
+                let wanted = self
+                    .kept
+                    .wanted_over(file, sealed, &target.headers, &found)?;
+                (found, wanted)
+            }
+            (None, Some(begun)) => (begun, Some(target.headers)),
+            (None, None) => (target.headers, None),
         };
         Ok(Made {
             object,
@@ -237,35 +255,49 @@ impl Uploads {
         })
     }
 
-    /// Whether what an earlier attempt stored is not what is to be.
-    fn shows_otherwise(&self, found: &ObjectHeaders, target: &UploadTarget) -> bool {
-        let [found, wanted] =
-            [found, &target.headers].map(|headers| Attributes::decode(headers.clone()));
-        self.namespace.stores_attributes() && !found.shows_as(&wanted)
-    }
-
-    /// Stores with the file's object what is to be. What was written since takes it
-    /// along; where it fails, the next change of an attribute stores it.
+    /// Stores with the file's object what is to be, and tells which version that is. What
+    /// was written since takes it along.
     ///
     /// Errors: the store's. What another client has put meanwhile stays as it is.
-    async fn store_wanted(&self, file: &OpenFile, wanted: ObjectHeaders) -> Result<(), FsError> {
+    async fn store_wanted(
+        &self,
+        file: &OpenFile,
+        sealed: &Arc<Sealed>,
+        object: &ObjectId,
+        wanted: ObjectHeaders,
+    ) -> Result<ObjectId, FsError> {
         let version = file.inode.state().remote.clone();
-        let version = version.filter(|_| !file.needs_upload());
+        let version = version.filter(|_| !file.is_written_over(sealed));
         let Some(version) = version else {
-            return Ok(());
+            return Ok(object.clone());
         };
-        let Err(error) = self.replace_headers(file, &version, wanted).await else {
-            return Ok(());
-        };
-        tracing::warn!(ino = file.inode.ino.0, %error, "what was changed of the file while parts of it were sent is not stored with its object");
-        match error {
-            FsError::Stale(_) => Ok(()),
-            error => Err(error),
+        match self.put_headers(file, &version, wanted).await {
+            Ok(ObjectVersion { etag, .. }) => Ok(ObjectId {
+                etag,
+                ..object.clone()
+            }),
+            Err(error) => {
+                tracing::warn!(ino = file.inode.ino.0, %error, "what was changed of the file while it was sent is not stored with its object");
+                match error {
+                    FsError::Stale(_) => Ok(object.clone()),
+                    error => Err(error),
+                }
+            }
         }
     }
 
-    /// Stores other headers with this version of the file's object, by a copy of it onto
-    /// itself.
+    /// Whether the queue does so, and may do better then.
+    fn is_tried_again(&self, error: &FsError) -> bool {
+        let is_passing = match error {
+            FsError::TimedOut(_) => true,
+            FsError::Store(error) => error.kind.is_transient(),
+            _ => false,
+        };
+        is_passing && self.sealer.durability == Durability::Disk
+    }
+
+    /// Stores other headers with this version of the file's object. What was written or
+    /// sealed meanwhile is over the version that this makes.
     ///
     /// Errors: `Stale` where another client removed or replaced it; the store's.
     pub async fn replace_headers(
@@ -274,6 +306,23 @@ impl Uploads {
         version: &ObjectVersion,
         headers: ObjectHeaders,
     ) -> Result<(), FsError> {
+        let key = self.namespace.file_key(file.inode.ino)?;
+        let made = self.put_headers(file, version, headers).await?;
+        file.edit()
+            .rebase(&MovedObject::of(version.etag.clone(), made), key);
+        if let Some((dir, name)) = self.namespace.table().place(file.inode.ino) {
+            drop(self.sealer.journal_seal_again(file, dir, &name).await);
+        }
+        Ok(())
+    }
+
+    /// Copies the object onto itself with other headers, and tells which version that makes.
+    async fn put_headers(
+        &self,
+        file: &OpenFile,
+        version: &ObjectVersion,
+        headers: ObjectHeaders,
+    ) -> Result<ObjectVersion, FsError> {
         let key = self.namespace.file_key(file.inode.ino)?;
         let task = CopyTask {
             source: key.clone(),
@@ -291,46 +340,8 @@ impl Uploads {
             etag,
             ..version.clone()
         };
-        self.record_object(file, &made.at(key.clone()), headers);
-        file.edit()
-            .rebase(&MovedObject::of(version.etag.clone(), made), key);
-        // What was sealed meanwhile is over this version.
-        if let Err(error) = self.sealer.journal_attributes(file).await {
-            tracing::warn!(ino = file.inode.ino.0, %error, "journal write failed: after a crash what was written meanwhile counts as over another version");
-        }
-        Ok(())
-    }
-
-    /// What the object has that the file's next version keeps.
-    async fn learn_attributes(&self, file: &OpenFile) -> Result<Asked, FsError> {
-        let known = file.inode.state().attributes.is_some();
-        let asked = match learn_attributes(&self.namespace, &file.inode).await {
-            // The upload finds out what is in its place.
-            Err(FsError::Stale(_)) => Asked::default(),
-            learned => learned?,
-        };
-        // A write found no such bits when they were not known.
-        if !known && file.inode.state().unprivileged_writers {
-            self.attributes.take_privileges(&file.inode);
-        }
-        Ok(asked)
-    }
-
-    /// Lays what is changed here over what the object that is edited has by now.
-    fn take_kept(&self, file: &OpenFile, kept: Option<&ObjectHeaders>) {
-        let Some(kept) = kept.filter(|_| self.namespace.stores_attributes()) else {
-            return;
-        };
-        // Tags are not among them.
-        let headers = ObjectHeaders {
-            tags: None,
-            ..kept.clone()
-        };
-        let stored = Arc::new(Attributes::decode(headers));
-        let differs = take_attributes(&self.namespace, &file.inode, stored);
-        if differs && file.inode.state().unprivileged_writers {
-            self.attributes.take_privileges(&file.inode);
-        }
+        self.record_object(file, &made.at(key), headers);
+        Ok(made)
     }
 
     /// The file's object is this one now, by our own doing.
@@ -362,10 +373,10 @@ impl Uploads {
         let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
             return Ok(None);
         };
-        self.learn_attributes(file).await?;
+        self.kept.learn(file).await?;
         let base = file.content.lock().base.clone();
-        let kept = self.kept_headers(&base).await?;
-        self.take_kept(file, kept.as_ref());
+        let kept = self.kept.of_base(&base).await?;
+        self.kept.take_kept(file, kept.as_ref());
         Ok(Some(UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
             headers: self
@@ -376,18 +387,5 @@ impl Uploads {
             len: file.len(),
             prior: PriorAttempt::None,
         }))
-    }
-
-    /// What the object that is edited has besides its bytes, asked for again: another
-    /// client may change it and leave the bytes.
-    pub async fn kept_headers(&self, base: &LowerLayer) -> Result<Option<ObjectHeaders>, FsError> {
-        let LowerLayer::Object(object) = base else {
-            return Ok(None);
-        };
-        match self.copier.headers_of(&object.key, &object.etag).await {
-            // The upload finds out what is in its place.
-            Err(FsError::Stale(_) | FsError::NotFound(_)) => Ok(None),
-            headers => headers.map(Some),
-        }
     }
 }

@@ -4,17 +4,18 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::sync::MutexGuard;
+use tokio::task::spawn_blocking;
 
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
     AttributeView, Durability, OpenFile, Sealed, Sealing, StageFactory, long_files,
 };
-use crate::journal::{Durable, SealedStage};
+use crate::journal::{Durable, SealedHeaders, SealedStage};
 use crate::namespace::{Name, Namespace};
+use crate::store::ObjectHeaders;
 use crate::task::caught_now;
-use crate::vocabulary::Ino;
-use crate::write_path::{Spool, StageFile};
+use crate::vocabulary::{Ino, StageId};
 
 /// Fixes the bytes of stages for their upload, and tells the journal.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Sealer {
             into.stage
                 .with_absorbed(&from.stage, absorbed, &stage_factory.spool)
         };
-        let whole = tokio::task::spawn_blocking(absorbing).await;
+        let whole = spawn_blocking(absorbing).await;
         let whole = whole.map_err(|error| io::Error::other(error).into());
         match whole.flatten() {
             Ok(whole) => {
@@ -114,22 +115,48 @@ impl Sealer {
     /// Errors: the journal's; `NoSpace` when it does not fit the object's metadata.
     pub async fn journal_attributes(&self, file: &OpenFile) -> Result<(), FsError> {
         let _guard = file.seal_lock.lock().await;
-        for record in self.attribute_records(file)? {
-            self.journal(record, None).await?;
+        let spool = self.stage_factory.clone();
+        let set = self.sealed_headers(file)?;
+        match self.durability {
+            // Nobody is told that the spool has it.
+            Durability::S3 => {
+                if let Err(error) = set_headers(&spool, set, Durable::No) {
+                    tracing::warn!(%error, "journal write failed: a crash before the upload loses attributes that were set since the close");
+                }
+            }
+            Durability::Disk => {
+                let synced = spawn_blocking(move || set_headers(&spool, set, Durable::Yes));
+                synced.await.map_err(io::Error::other)??;
+            }
         }
         Ok(())
     }
 
-    fn attribute_records(&self, file: &OpenFile) -> Result<Vec<SealedStage>, FsError> {
-        let Some((dir, name)) = self.namespace.table().place(file.inode.ino) else {
+    /// Of each sealed stage, from the lowest one up.
+    fn sealed_headers(&self, file: &OpenFile) -> Result<Vec<(StageId, SealedHeaders)>, FsError> {
+        let Some((_, name)) = self.namespace.table().place(file.inode.ino) else {
             return Ok(Vec::new());
         };
         let sealed = file.sealed_stages();
-        let records = sealed.iter().map(|sealed| {
+        let headers = sealed.iter().map(|sealed| {
             sealed.sent.set_attributes();
-            self.record_of(file, sealed, dir, &name)
+            let headers = SealedHeaders {
+                headers: self.headers_of(file, sealed, &name)?,
+                attributes_set: sealed.sent.lacks_attributes(),
+            };
+            Ok((sealed.stage.file().id(), headers))
         });
-        records.collect()
+        headers.collect()
+    }
+
+    fn headers_of(
+        &self,
+        file: &OpenFile,
+        sealed: &Sealed,
+        name: &Name,
+    ) -> Result<ObjectHeaders, FsError> {
+        self.attributes
+            .upload_headers(&file.inode, name, &sealed.base, None)
     }
 
     /// Tells the journal of a sealed stage.
@@ -148,8 +175,16 @@ impl Sealer {
         name: &Name,
     ) -> Result<(), FsError> {
         let record = self.record_of(file, sealed, dir, name)?;
-        self.journal(record, Some(sealed.stage.file().clone()))
-            .await
+        let (stages, stage) = (self.stage_factory.clone(), sealed.stage.file().clone());
+        match self.durability {
+            Durability::S3 => stages.spool.seal(&stage, record, Durable::No)?,
+            Durability::Disk => {
+                let synced =
+                    spawn_blocking(move || stages.spool.seal(&stage, record, Durable::Yes));
+                synced.await.map_err(io::Error::other)??;
+            }
+        }
+        Ok(())
     }
 
     fn record_of(
@@ -162,9 +197,7 @@ impl Sealer {
         Ok(SealedStage {
             stage: sealed.stage.file().id(),
             key: self.namespace.child_key(dir, name)?,
-            headers: self
-                .attributes
-                .upload_headers(&file.inode, name, &sealed.base, None)?,
+            headers: self.headers_of(file, sealed, name)?,
             condition: sealed.condition.clone(),
             known: sealed.known.clone(),
             len: sealed.stage.len(),
@@ -175,25 +208,6 @@ impl Sealer {
             attributes_set: sealed.sent.lacks_attributes(),
             base: sealed.base.as_sealed(),
         })
-    }
-
-    /// As safe as close is in this mode; `unsynced` where its bytes are not yet.
-    async fn journal(
-        &self,
-        record: SealedStage,
-        unsynced: Option<Arc<StageFile>>,
-    ) -> Result<(), FsError> {
-        let stages = self.stage_factory.clone();
-        match self.durability {
-            Durability::S3 => append(&stages.spool, record, unsynced.as_deref(), Durable::No)?,
-            Durability::Disk => {
-                let synced = tokio::task::spawn_blocking(move || {
-                    append(&stages.spool, record, unsynced.as_deref(), Durable::Yes)
-                });
-                synced.await.map_err(io::Error::other)??;
-            }
-        }
-        Ok(())
     }
 
     /// The journal has what was sealed over a stage as over its object, and then the
@@ -236,14 +250,11 @@ impl Sealer {
     }
 }
 
-fn append(
-    spool: &Spool,
-    record: SealedStage,
-    unsynced: Option<&StageFile>,
+fn set_headers(
+    stages: &StageFactory,
+    set: Vec<(StageId, SealedHeaders)>,
     durable: Durable,
 ) -> io::Result<()> {
-    match unsynced {
-        Some(stage) => spool.seal(stage, record, durable),
-        None => spool.seal_again(record, durable),
-    }
+    let mut set = set.into_iter();
+    set.try_for_each(|(stage, headers)| stages.spool.set_headers(stage, headers, durable))
 }

@@ -26,6 +26,7 @@ mod doctor;
 mod document_examples;
 mod durability;
 mod exchanges;
+mod failed_records;
 mod failed_renames;
 mod failures;
 mod faults;

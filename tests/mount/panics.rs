@@ -1,10 +1,9 @@
 //! Mistakes of mediafs: a panic ends the request in which it comes about, and no other.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
-use crate::support::proxy::{Fault, Rule, Side};
 use crate::support::{Mount, sys, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -115,30 +114,4 @@ fn a_panic_at_the_journal_leaves_no_record_and_the_next_one_is_written() {
     );
     fs::write(mount.path("f"), b"bytes").unwrap();
     goes_on(&mut mount, "panicked");
-}
-
-/// The journal has the stage below as one to be uploaded until it is told otherwise.
-#[test]
-fn what_is_uploaded_stays_below_what_was_written_meanwhile_whose_record_fails() {
-    let (plan, proxy) = Mount::behind_a_proxy();
-    let third_record = "seal_stage_synced=2*off->1*panic(planned)->off";
-    let plan = plan.durability("disk").env("FAILPOINTS", third_record);
-    let mut mount = plan.start();
-    let gate = proxy.hold(
-        Side::BeforeServer,
-        Rule::on("PutObject", Fault::Pass).key("f"),
-    );
-    fs::write(mount.path("f"), b"first").unwrap();
-    gate.wait_for(1);
-    let mut file = File::options().append(true).open(mount.path("f")).unwrap();
-    file.write_all(b" second").unwrap();
-    sys::close(file).unwrap();
-    gate.open();
-    mount.wait_until_uploaded("f", b"first second");
-    assert!(mount.log().contains("planned"), "no record failed");
-    mount.kill9();
-    mount.remount();
-    mount.unmount();
-    assert_eq!(mount.object("f").unwrap(), b"first second");
-    assert_eq!(mount.lost_and_found(), Vec::<Vec<u8>>::new());
 }

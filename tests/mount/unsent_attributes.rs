@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{XattrFlags, setxattr};
 
-use crate::support::proxy::{Fault, Proxy, Rule};
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::{Mount, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -110,4 +110,94 @@ fn attributes_that_are_set_after_a_close_outlive_a_takeover() {
         proxy.heal();
         wait_until_stored(&mount, fault);
     });
+}
+
+/// The copy that gives an object its attributes fails for a while.
+#[test]
+fn attributes_that_cannot_be_stored_at_once_are_stored_later() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.args(ARGS).start();
+    fail_uploads(&proxy, Fault::LoseAnswer);
+    fs::write(mount.path("f"), "bytes").unwrap();
+    set_attributes(&mount.path("f"));
+    proxy.heal();
+    let no_answer = Fault::Answer(503, "SlowDown");
+    proxy.rule(Rule::on("CopyObject", no_answer).key("f").always());
+    wait_until(WITHIN, "a failure", || {
+        mount.log().contains("is not stored with")
+    });
+    proxy.heal();
+    wait_until_stored(&mount, Fault::LoseAnswer);
+}
+
+#[test]
+fn attributes_outlive_a_kill_while_they_are_being_stored() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mut mount = plan.args(ARGS).start();
+    fail_uploads(&proxy, Fault::LoseAnswer);
+    fs::write(mount.path("f"), "bytes").unwrap();
+    set_attributes(&mount.path("f"));
+    proxy.heal();
+    let copy = Rule::on("CopyObject", Fault::Stall).key("f");
+    let gate = proxy.hold(Side::BeforeServer, copy);
+    gate.wait_for(1);
+    mount.kill9();
+    proxy.heal();
+    mount.remount();
+    wait_until_stored(&mount, Fault::LoseAnswer);
+}
+
+/// The attempt that finds what the one before has made has asked already when it comes.
+#[test]
+fn a_mode_that_is_set_while_an_attempt_looks_for_its_object_is_stored() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.args(ARGS).start();
+    fs::write(mount.path("f"), "older").unwrap();
+    mount.wait_until_uploaded("f", b"older");
+    let lost = Rule::on("PutObject", Fault::LoseAnswer);
+    proxy.rule(lost.key("f").always());
+    fs::write(mount.path("f"), "bytes").unwrap();
+    wait_until(WITHIN, "a lost answer", || {
+        mount.object("f").unwrap() == b"bytes"
+    });
+    let question = Rule::on("HeadObject", Fault::Pass);
+    let gate = proxy.hold(Side::BeforeServer, question.key("f"));
+    gate.wait_for(1);
+    thread::scope(|scope| {
+        scope.spawn(|| set_attributes(&mount.path("f")));
+        wait_until(WITHIN, "the mode", || {
+            fs::metadata(mount.path("f")).unwrap().permissions().mode() & 0o777 == 0o700
+        });
+        proxy.heal();
+        gate.open();
+    });
+    wait_until_stored(&mount, Fault::LoseAnswer);
+}
+
+#[test]
+fn what_another_client_sets_after_an_answer_was_lost_stays() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.args(ARGS).start();
+    fail_uploads(&proxy, Fault::LoseAnswer);
+    fs::write(mount.path("f"), "bytes").unwrap();
+    wait_until(WITHIN, "a lost answer", || {
+        mount.client().get(mount.bucket(), "f").is_some()
+    });
+    let theirs = [("uid", "77"), ("gid", "78"), ("mode", "33188")];
+    mount
+        .client()
+        .put_with(mount.bucket(), "f", b"bytes", None, &theirs);
+    fs::set_permissions(mount.path("f"), fs::Permissions::from_mode(0o700)).unwrap();
+    proxy.heal();
+    wait_until(WITHIN, "the mode", || {
+        let head = mount.client().head(mount.bucket(), "f").unwrap();
+        head.metadata
+            .get("mode")
+            .is_some_and(|mode| mode == "33216")
+    });
+    let head = mount.client().head(mount.bucket(), "f").unwrap();
+    assert_eq!(
+        (&*head.metadata["uid"], &*head.metadata["gid"]),
+        ("77", "78")
+    );
 }
