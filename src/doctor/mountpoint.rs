@@ -117,15 +117,18 @@ fn stacked(path: &Path, report: &mut Report) {
 
 /// Files in the bare directory that the mount hides.
 fn hidden(path: &Path, report: &mut Report) {
-    match BareDirectory::open(path).and_then(|bare| bare.entries()) {
-        Ok(0) => report.ok("hidden files", "none under the mount"),
-        Ok(count) => report.warn(
+    match BareDirectory::open(path).and_then(|bare| bare.files()) {
+        Ok(files) if files.is_none() => report.ok("hidden files", "none under the mount"),
+        Ok(files) => report.warn(
             "hidden files",
-            told_hidden(path, count),
+            told_hidden(path, files),
             "write nothing there while nothing is mounted: 'mediafs setup' makes the directory immutable",
         ),
-        // Looking under a mount takes root.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => report.warn(
+            "hidden files",
+            "not known: only root looks under a mount",
+            "run it as root",
+        ),
         Err(error) => report.warn(
             "hidden files",
             format!("cannot look under the mount: {error}"),

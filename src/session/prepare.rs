@@ -84,8 +84,8 @@ impl Prepared {
             (None, Some(free)) => free,
             (None, None) => free_mountpoint(&config)?,
         };
-        let hidden = bare::hidden_entries(&mountpoint);
-        if hidden > 0 && config.overlay.as_ref() != Some(&mountpoint) {
+        let hidden = bare::hidden_files(&mountpoint);
+        if !hidden.is_none() && config.overlay.as_ref() != Some(&mountpoint) {
             let told = bare::told_hidden(&mountpoint, hidden);
             tracing::warn!("{told}");
             waiter.note(&told);

@@ -170,7 +170,7 @@ fn a_mountpoint_that_is_not_empty_unless_asked_for() {
     );
     let mut mount = plan.arg("--allow-non-empty").start();
     assert!(!mount.path("precious").exists());
-    let told = format!("1 entry lies in the bare directory {name}");
+    let told = format!("1 file lies in the bare directory {name}");
     assert!(mount.log().contains(&told), "{}", mount.log());
     mount.unmount();
     assert_eq!(fs::read(mount.path("precious")).unwrap(), b"x");

@@ -1,18 +1,24 @@
 //! The bare directory of a mountpoint: what it holds, whether something is mounted on it
 //! or not.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Dir, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, openat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, DirEntry, FileType, IFlags, Mode, OFlags, ResolveFlags, ioctl_getflags,
+    ioctl_setflags, openat, openat2, statat,
+};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::mountinfo::mount_at;
 
-/// Entries are counted up to here.
-pub const COUNT_LIMIT: usize = 10_000;
+/// Entries that are looked at, of a directory and of all that are below it.
+const ENTRIES_LIMIT: usize = 10_000;
+/// Directories below one another that are looked at: each takes a descriptor.
+const DEPTH_LIMIT: usize = 32;
 const DOTS: [&[u8]; 2] = [b".", b".."];
 
 /// A directory under whatever is mounted on it.
@@ -40,17 +46,49 @@ impl BareDirectory {
         self.0
     }
 
-    /// How many entries it has; no more than `COUNT_LIMIT` are counted.
+    /// How many entries it has; no more than `ENTRIES_LIMIT` are counted.
     pub fn entries(&self) -> io::Result<usize> {
         let mut count = 0;
         for entry in Dir::read_from(&self.0)? {
             let entry = entry?;
             count += usize::from(!DOTS.contains(&entry.file_name().to_bytes()));
-            if count == COUNT_LIMIT {
+            if count == ENTRIES_LIMIT {
                 break;
             }
         }
         Ok(count)
+    }
+
+    /// How many files are below it: all that is no directory. What is mounted there is not
+    /// looked at.
+    pub fn files(&self) -> io::Result<FileCount> {
+        let mut counted = FileCount::default();
+        let mut looked_at = 0;
+        let mut open = vec![Dir::read_from(&self.0)?];
+        while let Some(dir) = open.last_mut() {
+            let Some(entry) = dir.next().transpose()? else {
+                open.pop();
+                continue;
+            };
+            let name = entry.file_name();
+            if DOTS.contains(&name.to_bytes()) {
+                continue;
+            }
+            if looked_at == ENTRIES_LIMIT {
+                counted.may_be_more = true;
+                break;
+            }
+            looked_at += 1;
+            if !is_directory(dir, &entry) {
+                counted.files += 1;
+                continue;
+            }
+            match below(dir, name) {
+                Ok(dir) if open.len() < DEPTH_LIMIT => open.push(dir),
+                Ok(_) | Err(_) => counted.may_be_more = true,
+            }
+        }
+        Ok(counted)
     }
 
     /// Whether nobody can make a name in it. Errors: its file system knows no such flag.
@@ -66,31 +104,59 @@ impl BareDirectory {
     }
 }
 
-/// How many entries a mount on this directory hides, or will hide. Where that cannot be
+/// How many files there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileCount {
+    files: usize,
+    /// Not all directories were looked at.
+    may_be_more: bool,
+}
+
+impl FileCount {
+    pub fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
+fn is_directory(dir: &Dir, entry: &DirEntry) -> bool {
+    match entry.file_type() {
+        // A file system that does not say so in its listings.
+        FileType::Unknown => {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            let stat = dir
+                .fd()
+                .and_then(|dir| statat(dir, entry.file_name(), flags));
+            stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+        }
+        known => known.is_dir(),
+    }
+}
+
+/// A directory in another one. Errors: something is mounted on it.
+fn below(dir: &Dir, name: &CStr) -> rustix::io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    Dir::new(openat2(dir.fd()?, name, flags, Mode::empty(), resolve)?)
+}
+
+/// How many files a mount on this directory hides, or will hide. Where that cannot be
 /// told, nothing is: who may not look under a mount has not made it alone.
-pub fn hidden_entries(path: &Path) -> usize {
-    let counted = BareDirectory::open(path).and_then(|bare| bare.entries());
+pub fn hidden_files(path: &Path) -> FileCount {
+    let counted = BareDirectory::open(path).and_then(|bare| bare.files());
     counted.unwrap_or_else(|error| {
         tracing::debug!(%error, path = %path.display(), "cannot look under the mount");
-        0
+        FileCount::default()
     })
 }
 
-/// What to say of entries that a mount hides.
-pub fn told_hidden(path: &Path, count: usize) -> String {
+/// What to say of files that a mount hides.
+pub fn told_hidden(path: &Path, count: FileCount) -> String {
     let path = path.display();
-    let more = if count == COUNT_LIMIT {
-        "at least "
-    } else {
-        ""
-    };
-    let noun = if count == 1 {
-        "entry lies"
-    } else {
-        "entries lie"
-    };
+    let FileCount { files, may_be_more } = count;
+    let more = if may_be_more { "at least " } else { "" };
+    let noun = if files == 1 { "file lies" } else { "files lie" };
     format!(
-        "{more}{count} {noun} in the bare directory {path}, hidden by the mount: 'mediafs import --hidden {path} BUCKET/PREFIX' sends them, 'mediafs unmount {path}' shows them"
+        "{more}{files} {noun} in the bare directory {path}, hidden by the mount: 'mediafs import --hidden {path} BUCKET/PREFIX' sends them, 'mediafs unmount {path}' shows them"
     )
 }
 
@@ -107,16 +173,42 @@ pub fn is_read_only(path: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
 
+    fn told(path: &Path) -> String {
+        let told = told_hidden(path, hidden_files(path));
+        told.split(" in the").next().unwrap().to_owned()
+    }
+
     #[test]
-    fn entries_are_counted_without_the_dots_and_up_to_a_limit() {
+    fn files_are_counted_in_every_folder_and_up_to_a_limit() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(hidden_entries(dir.path()), 0);
-        fs::write(dir.path().join("f"), b"x").unwrap();
-        fs::create_dir(dir.path().join(".d")).unwrap();
-        assert_eq!(hidden_entries(dir.path()), 2);
-        assert_eq!(hidden_entries(&dir.path().join("none")), 0);
-        let told = told_hidden(dir.path(), COUNT_LIMIT);
-        assert!(told.starts_with("at least 10000 entries"), "{told}");
-        assert!(!is_read_only(&dir.path().join("a/b")).unwrap());
+        let root = dir.path();
+        assert!(hidden_files(root).is_none());
+        assert!(hidden_files(&root.join("none")).is_none());
+        fs::create_dir_all(root.join("a/.b")).unwrap();
+        assert!(hidden_files(root).is_none(), "folders alone are no files");
+        fs::write(root.join("f"), b"x").unwrap();
+        assert_eq!(told(root), "1 file lies");
+        // What a link leads to is not below.
+        std::os::unix::fs::symlink("/", root.join("a/link")).unwrap();
+        fs::write(root.join("a/.b/.f"), b"x").unwrap();
+        assert_eq!(told(root), "3 files lie");
+        let entries = BareDirectory::open(root).and_then(|bare| bare.entries());
+        assert_eq!(entries.unwrap(), 2);
+        for number in 0..ENTRIES_LIMIT {
+            fs::write(root.join(format!("a/{number}")), b"").unwrap();
+        }
+        let (begin, rest) = (told(root), hidden_files(root));
+        assert!(begin.starts_with("at least 99"), "{begin}: {rest:?}");
+        assert!(!is_read_only(&root.join("a/b")).unwrap());
+    }
+
+    #[test]
+    fn folders_that_are_too_deep_are_told_as_possibly_more_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = vec!["d"; DEPTH_LIMIT + 1];
+        let deep = dir.path().join(names.join("/"));
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("f"), b"x").unwrap();
+        assert_eq!(told(dir.path()), "at least 0 files lie");
     }
 }

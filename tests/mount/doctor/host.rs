@@ -53,20 +53,24 @@ fn advised(plan: &MountBuilder, check: &str, begin: &str) {
 #[test]
 fn files_under_a_mount_are_counted() {
     let plan = Mount::builder().arg("--allow-non-empty");
-    for name in ["one", "two"] {
-        fs::write(plan.root.join(name), "x").unwrap();
+    let folder = plan.root.join("reports/a");
+    fs::create_dir_all(&folder).unwrap();
+    fs::create_dir(plan.root.join("empty")).unwrap();
+    fs::write(plan.root.join("one"), "x").unwrap();
+    for name in ["1", "2", "3", "4", "5"] {
+        fs::write(folder.join(name), "x").unwrap();
     }
     let mount = plan.start();
     assert_eq!(fs::read_dir(mount.path("")).unwrap().count(), 0);
     wait_until(WITHIN, "a warning of the mount", || {
-        mount.log().contains("2 entries lie in the bare directory")
+        mount.log().contains("6 files lie in the bare directory")
     });
     let (findings, code) = report(&mut mount.subcommand("doctor"));
     assert_eq!(code, 0, "{findings:#?}");
     assert_eq!(line(&findings, "mountpoint")["state"], "ok");
     let hidden = line(&findings, "hidden files");
     assert!(
-        hidden["found"].as_str().unwrap().starts_with("2 entries"),
+        hidden["found"].as_str().unwrap().starts_with("6 files"),
         "{hidden:#}"
     );
 }
