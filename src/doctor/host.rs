@@ -8,6 +8,7 @@ use rustix::process::{Resource, getrlimit};
 use super::{Report, shown};
 use crate::config::Config;
 use crate::private::NotPrivate;
+use crate::write_path::SpoolView;
 
 const FUSE_DEVICE: &str = "/dev/fuse";
 const FUSE_CONF: &str = "/etc/fuse.conf";
@@ -16,8 +17,6 @@ const FUSERMOUNT: &str = "fusermount3";
 const KERNEL_WANTED: (u32, u32) = (6, 9);
 const OPEN_FILES_WANTED: u64 = 4096;
 const ROOM_WANTED_BYTES: u64 = 1 << 30;
-/// What could not be uploaded, in the spool.
-const LOST_FOUND: &str = "lost+found";
 
 pub(super) fn examine(config: &Config, report: &mut Report) {
     kernel(report);
@@ -137,14 +136,23 @@ fn spool(dir: &Path, report: &mut Report) {
             "choose another --spool",
         ),
     }
-    let kept = fs::read_dir(dir.join(LOST_FOUND)).into_iter().flatten();
-    let kept = kept.count();
-    if kept > 0 {
-        report.warn(
-            "lost+found",
-            format!("files could not be uploaded ({kept} entries)"),
-            "mediafs spool list",
-        );
+    lost_and_found(dir, report);
+}
+
+/// What could not be uploaded, as `mediafs spool list` counts it.
+fn lost_and_found(dir: &Path, report: &mut Report) {
+    // A directory that no mount has used yet is no spool.
+    let Ok(view) = SpoolView::at(dir) else {
+        return;
+    };
+    let (check, advice) = ("lost+found", "mediafs spool list");
+    match view.last_kept(0) {
+        Ok((0, _)) => {}
+        Ok((1, _)) => report.warn(check, "1 file could not be uploaded", advice),
+        Ok((kept, _)) => {
+            report.warn(check, format!("{kept} files could not be uploaded"), advice);
+        }
+        Err(error) => report.warn(check, format!("not known: {error}"), advice),
     }
 }
 

@@ -225,9 +225,13 @@ fn limits_of_this_host_are_told() {
     fs::set_permissions(&spool, fs::Permissions::from_mode(0o777)).unwrap();
     advised(&plan, "spool", "chmod go-w ");
     fs::set_permissions(&spool, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(spool.join("stage")).unwrap();
     fs::create_dir(spool.join("lost+found")).unwrap();
     fs::write(spool.join("lost+found/1"), "x").unwrap();
-    told(&plan, "lost+found", "warn", &["mediafs spool list"]);
+    // Beside the bytes stands why they are kept.
+    fs::write(spool.join("lost+found/1.json"), "{}").unwrap();
+    let words = ["1 file could not be uploaded", "mediafs spool list"];
+    told(&plan, "lost+found", "warn", &words);
 }
 
 /// The doctor of a plain user, on a host with another fuse.conf and another PATH.
