@@ -19,7 +19,7 @@ use crate::migrate::{Operator, export};
 #[derive(Debug, Args)]
 #[command(override_usage = "mediafs export [OPTIONS] <BUCKET[/PREFIX] | NAME> <DIR>")]
 pub struct ExportCommand {
-    /// Bucket and key prefix; or the NAME of a file /etc/mediafs/NAME.toml
+    /// Bucket and key prefix; or the NAME of a mount, as 'mediafs mount' takes it
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: String,
     /// Directory to bring them into

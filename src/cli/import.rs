@@ -20,7 +20,7 @@ use crate::migrate::{Job, Operator, Source, import};
 pub struct ImportCommand {
     /// Directory to send
     directory: PathBuf,
-    /// Bucket and key prefix; or the NAME of a file /etc/mediafs/NAME.toml
+    /// Bucket and key prefix; or the NAME of a mount, as 'mediafs mount' takes it
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
     /// Write each file's path, size and checksums, for 'mediafs verify --manifest'

@@ -44,7 +44,8 @@ pub struct MountCommand {
 #[derive(Debug, Args)]
 pub struct MountArgs {
     /// Bucket and key prefix, without one all of the bucket, whatever prefix a file or
-    /// MEDIAFS_PREFIX has; or, alone, the NAME of a file /etc/mediafs/NAME.toml
+    /// MEDIAFS_PREFIX has; or, alone, the NAME of a file /etc/mediafs/NAME.toml, or of a
+    /// user ~/.config/mediafs/NAME.toml
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
     /// Directory to mount on

@@ -10,7 +10,7 @@ use clap::Args;
 use super::daemonize;
 use super::migrate_args::Usage;
 use super::shown::{self, outln};
-use crate::config::{CONFIG_DIR, Config, ConfigSource, Options, SseConfig, Target};
+use crate::config::{Config, ConfigSource, Options, SseConfig, Target, own_config_dir};
 use crate::setup::{self, Lock, OnConflict, Provider, SetupOptions, Step, StepState, Task};
 use crate::store::s3::settings::Encryption;
 
@@ -135,7 +135,10 @@ impl SetupCommand {
         }
         let config_file = match &self.config {
             Some(file) => folder.join(file),
-            None => config_dir()?.join(format!("{name}.toml")),
+            None => {
+                let dir = own_config_dir().map_err(anyhow::Error::msg)?;
+                dir.join(format!("{name}.toml"))
+            }
         };
         Ok(SetupOptions {
             config_file,
@@ -264,18 +267,6 @@ impl SetupCommand {
         }
         Ok(())
     }
-}
-
-/// Where a user's configurations are.
-fn config_dir() -> anyhow::Result<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from(CONFIG_DIR));
-    }
-    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
-    let found = config.filter(|dir| dir.is_absolute()).or_else(home);
-    let found = found.context("neither XDG_CONFIG_HOME nor HOME is set: pass --config FILE")?;
-    Ok(found.join("mediafs"))
 }
 
 fn print(out: &mut impl Write, steps: &[Step]) -> io::Result<()> {

@@ -24,7 +24,7 @@ use crate::migrate::{Operator, Sides, VerifySettings, Wrong, verify, verify_mani
 pub struct VerifyCommand {
     /// Directory to compare
     directory: PathBuf,
-    /// Bucket and key prefix; or the NAME of a file /etc/mediafs/NAME.toml
+    /// Bucket and key prefix; or the NAME of a mount, as 'mediafs mount' takes it
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
     /// Compare with what 'mediafs import --manifest' has written, in place of DIR

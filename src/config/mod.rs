@@ -14,6 +14,7 @@ mod log_file;
 mod memory;
 mod metrics_address;
 mod options;
+mod places;
 mod requests;
 mod service;
 mod show;
@@ -40,6 +41,7 @@ pub use log_file::LogFileConfig;
 pub use memory::MemoryConfig;
 pub use metrics_address::MetricsAddress;
 pub use options::Options;
+pub use places::{CONFIG_DIR, config_files, in_words, is_name, own_config_dir};
 pub use requests::RequestConfig;
 pub use show::{Setting, SettingOrigin, shown as shown_setting};
 pub use source::{ConfigSource, settings_of_file};
@@ -51,8 +53,6 @@ use crate::store::{Endpoint, ProxyUrl};
 const ENV_PREFIX: &str = "MEDIAFS_";
 /// How the name of a layer that authentik's settings make begins.
 const AUTHENTIK_LAYER: &str = "authentik: ";
-/// Where the file of a named mount is.
-pub const CONFIG_DIR: &str = "/etc/mediafs";
 /// In the place of a path: there is to be none.
 const NO_PATH: &str = "none";
 /// An unknown name this similar to a known one is taken for a slip (Jaro-Winkler, 0 to 1).
@@ -66,7 +66,7 @@ pub struct ConfigError(String);
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Of the file in `CONFIG_DIR` that it is read from.
+    /// Of the file that it is read from, in a directory of named mounts.
     pub name: Option<String>,
     pub bucket: String,
     /// Empty, or ends in `/`.

@@ -11,10 +11,11 @@ use serde_json::Value;
 use crate::store::ProxyUrl;
 
 use super::authentik::{AuthentikSource, Setting, SettingValue, Usage};
+use super::places::mount_name;
 use super::variables::Variables;
 use super::{
-    AUTHENTIK_LAYER, CONFIG_DIR, Config, ConfigError, NO_PATH, Options, Target, UsageConfig,
-    explain, origin, resolve,
+    AUTHENTIK_LAYER, Config, ConfigError, NO_PATH, Options, Target, UsageConfig, explain, origin,
+    resolve,
 };
 
 /// What a configuration is read from: file, environment and command line.
@@ -37,7 +38,7 @@ pub(super) struct Merged {
 impl ConfigSource {
     /// `file` is read unless the target names one; `folder` is where the command was given.
     ///
-    /// Errors: a target that is none.
+    /// Errors: a target that is none, or has no file.
     pub fn new(
         target: Target,
         file: Option<&Path>,
@@ -52,7 +53,7 @@ impl ConfigSource {
                     .to_owned(),
             ));
         }
-        let file = target.config_file().or_else(|| file.map(Path::to_owned));
+        let file = target.config_file()?.or_else(|| file.map(Path::to_owned));
         Ok(Self {
             file: file.map(|file| folder.join(file)),
             flags: target.apply(flags)?,
@@ -209,11 +210,4 @@ impl Provider for Layer {
             SettingValue::Bool(value) => Serialized::default(self.0.name, value).data(),
         }
     }
-}
-
-/// What a file in the directory of named mounts is called after.
-fn mount_name(file: &Path) -> Option<String> {
-    let stem = file.file_stem()?.to_str()?;
-    let is_there = file.parent() == Some(Path::new(CONFIG_DIR));
-    is_there.then(|| stem.to_owned())
 }

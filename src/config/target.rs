@@ -4,15 +4,16 @@ use std::path::{Component, Path, PathBuf};
 
 pub use super::bucket::{canonical_bucket, check_bucket, split_place};
 use super::options::Options;
+use super::places;
 use super::service;
-use super::{CONFIG_DIR, ConfigError, Wrong};
+use super::{ConfigError, Wrong};
 
 /// The arguments of `mediafs mount`.
 #[derive(Debug, Clone)]
 pub enum Target {
     /// `BUCKET[/PREFIX] MOUNTPOINT`
     Place { bucket: String, mountpoint: PathBuf },
-    /// `NAME`: everything stands in `/etc/mediafs/NAME.toml`.
+    /// `NAME`: everything stands in `NAME.toml`, in a directory of named mounts.
     Named(String),
     /// `MOUNTPOINT`: authentik's settings name the bucket.
     Mountpoint(PathBuf),
@@ -32,16 +33,22 @@ impl Target {
 
     /// Whether there is a mount of this name.
     pub fn is_configured(name: &str) -> bool {
-        let is_name = !name.contains('/') && !name.starts_with("s3:");
-        is_name && config_file(name).is_file()
+        places::is_name(name) && places::config_file(name).is_ok()
     }
 
-    /// The file that a named mount reads.
-    pub(super) fn config_file(&self) -> Option<PathBuf> {
-        match self {
-            Self::Named(name) => Some(config_file(name)),
-            Self::Place { .. } | Self::Mountpoint(_) | Self::FromFile => None,
-        }
+    /// The file that a named mount reads. Errors: there is none of this name.
+    pub(super) fn config_file(&self) -> Result<Option<PathBuf>, ConfigError> {
+        let found = match self {
+            Self::Named(name) if places::is_name(name) => places::config_file(name),
+            Self::Named(_) | Self::Place { .. } | Self::Mountpoint(_) | Self::FromFile => {
+                return Ok(None);
+            }
+        };
+        found.map(Some).map_err(|places| {
+            ConfigError(format!(
+                "configuration file {places} does not exist: create it, or name another with --config"
+            ))
+        })
     }
 
     /// The settings that the arguments stand for, besides the flags.
@@ -56,7 +63,7 @@ impl Target {
                 }
                 flags.mountpoint = Some(mountpoint);
             }
-            Self::Named(name) if name.contains('/') || name.starts_with("s3:") => {
+            Self::Named(name) if !places::is_name(&name) => {
                 return Err(ConfigError(format!(
                     "no mountpoint given: 'mediafs mount {name} MOUNTPOINT'"
                 )));
@@ -66,10 +73,6 @@ impl Target {
         }
         Ok(flags)
     }
-}
-
-fn config_file(name: &str) -> PathBuf {
-    Path::new(CONFIG_DIR).join(format!("{name}.toml"))
 }
 
 /// Bucket, prefix and mountpoint.

@@ -11,6 +11,7 @@ use anyhow::Context;
 use async_trait::async_trait;
 
 use super::plan::{Found, Task};
+use crate::config::{CONFIG_DIR, config_files};
 use crate::private;
 use crate::session::systemctl;
 
@@ -26,8 +27,12 @@ const PROGRAM: &str = "/usr/local/bin/mediafs";
 /// Why no service is made here; none where one can be.
 pub fn why_none(name: &str, config_file: &Path) -> Option<String> {
     let by_hand = |why: &str| {
-        let file = config_file.display();
-        Some(format!("{why}: mount with 'mediafs mount --config {file}'"))
+        let is_named = config_files(name).iter().any(|file| file == config_file);
+        let how = match is_named {
+            true => name.to_owned(),
+            false => format!("--config {}", config_file.display()),
+        };
+        Some(format!("{why}: mount with 'mediafs mount {how}'"))
     };
     if !rustix::process::geteuid().is_root() {
         return by_hand("only root starts a service");
@@ -35,7 +40,7 @@ pub fn why_none(name: &str, config_file: &Path) -> Option<String> {
     if !Path::new(BOOTED).is_dir() {
         return by_hand("there is no systemd here");
     }
-    let read = Path::new(crate::config::CONFIG_DIR).join(format!("{name}.toml"));
+    let read = Path::new(CONFIG_DIR).join(format!("{name}.toml"));
     if config_file != read {
         return by_hand(&format!("the service reads {}", read.display()));
     }

@@ -14,6 +14,7 @@ mod bulk;
 mod cancelled_uploads;
 mod clocks;
 mod commands;
+mod configurations;
 mod content_types;
 mod control;
 mod control_commands;

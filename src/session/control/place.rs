@@ -1,6 +1,6 @@
 //! Where the control sockets of a machine are, and what each is called.
 //!
-//! A mount that a file of `/etc/mediafs` configures has the file's name, every other
+//! A mount that a file in a directory of named mounts configures has the file's name, every other
 //! that of its mountpoint, as `systemd-escape --path` writes it.
 
 use std::fs;
@@ -29,7 +29,7 @@ pub fn name_of(config: &Config) -> String {
     }
 }
 
-/// What a mount is called that no file of `CONFIG_DIR` configures.
+/// What a mount is called that has no file of its name.
 pub fn name_of_mountpoint(mountpoint: &Path) -> String {
     shortened(escaped(mountpoint))
 }

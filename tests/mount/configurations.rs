@@ -1,0 +1,103 @@
+//! Configurations: by which name one is found, what counts, and what is refused.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::programs::{at_home, has_all, run_by, run_within, said};
+use crate::support::{Mount, MountBuilder};
+
+const WITHIN: Duration = Duration::from_secs(120);
+/// fusermount3 asks for the name.
+const USER: u32 = 65534;
+
+/// `$0` is an empty folder for a device that everybody may open, as udev makes it; `$1`
+/// the user, who runs `$2` with the program.
+const BY_USER: &str = r#"
+    mount -t tmpfs -o dev,mode=755 none "$0"
+    mknod -m 666 "$0/fuse" c 10 229
+    mount --bind "$0/fuse" /dev/fuse
+    exec setpriv --reuid "$1" --regid "$1" --clear-groups sh -ec "$2" sh "$3"
+"#;
+const MOUNTED: &str = r#"
+    "$1" mount media
+    "$1" status media
+    "$1" doctor media --json >doctor.json || true
+    "$1" unmount media
+"#;
+
+/// A plain user, whose home is the folder of the test.
+fn plain_user() -> Command {
+    let mut command = Command::new("setpriv");
+    let user = USER.to_string();
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+    command
+}
+
+#[track_caller]
+fn by_user(plan: &MountBuilder, words: &[&str]) -> Output {
+    let mut command = plain_user();
+    command.arg(plan.program()).args(words);
+    run_within(WITHIN, at_home(&mut command, plan.scratch()))
+}
+
+#[track_caller]
+fn says(plan: &MountBuilder, words: &[&str]) -> String {
+    let output = by_user(plan, words);
+    assert!(output.status.success(), "{words:?}: {}", said(&output));
+    said(&output)
+}
+
+#[test]
+fn what_a_plain_user_sets_up_is_known_by_its_name() {
+    let plan = Mount::builder().without("--control-socket").user(USER);
+    let home = plan.scratch().to_owned();
+    let run = home.join("run");
+    fs::create_dir(&run).unwrap();
+    chown(&run, Some(USER), Some(USER)).unwrap();
+    let mut setup = run_by(plain_user(), &plan.subcommand("setup"));
+    setup.args(["--name", "media", "--yes"]);
+    let done = run_within(WITHIN, at_home(&mut setup, &home));
+    assert!(done.status.success(), "{}", said(&done));
+    let file = home.join(".config/mediafs/media.toml");
+    let shown = says(&plan, &["config", "show", "media"]);
+    has_all(&shown, &[&file.display().to_string(), &plan.bucket]);
+    says(&plan, &["config", "check", "media"]);
+    let device = home.join("device");
+    fs::create_dir(&device).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private"])
+        .args(["sh", "-ec", BY_USER])
+        .arg(&device)
+        .args([USER.to_string(), MOUNTED.to_owned()])
+        .arg(plan.program());
+    let output = run_within(WITHIN, at_home(&mut command, &home));
+    assert!(output.status.success(), "{}", said(&output));
+    has_all(&said(&output), &[plan.root.to_str().unwrap()]);
+    let findings = fs::read(home.join("doctor.json")).unwrap();
+    let findings: Vec<Value> = serde_json::from_slice(&findings).unwrap();
+    let of = |check: &str| findings.iter().find(|finding| finding["check"] == check);
+    let serves = of("mountpoint").unwrap()["found"].as_str().unwrap();
+    assert!(serves.contains("serves"), "{findings:#?}");
+    // What the mount hides cannot be seen, and that is told.
+    let hidden = of("hidden files").unwrap();
+    assert_eq!(hidden["state"], "warn", "{hidden:#}");
+    has_all(&hidden.to_string(), &["not known", "run it as root"]);
+}
+
+#[test]
+fn a_name_without_a_file_is_told_with_every_place_where_it_may_be() {
+    let plan = Mount::builder().user(USER);
+    let of_user = plan.scratch().join(".config/mediafs/nosuchmount.toml");
+    let of_user = of_user.display().to_string();
+    for words in [&["mount"][..], &["config", "show"], &["config", "check"]] {
+        let output = by_user(&plan, &[words, &["nosuchmount"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let places = [of_user.as_str(), "/etc/mediafs/nosuchmount.toml"];
+        has_all(&said(&output), &places);
+    }
+}
