@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::mount::MountArgs;
 use super::shown::{self, outln};
-use crate::config::Target;
+use crate::config::{Target, is_name};
 use crate::doctor::{self, Examination, Extent, Finding, LeftScratch, Scope, State};
 
 /// Checks without a mountpoint read the settings of a mount all the same.
@@ -45,8 +45,13 @@ impl DoctorCommand {
         let bucket = self.args.only_bucket().map(str::to_owned);
         let (source, scope) = match bucket {
             Some(bucket) => {
+                let scope = if is_name(&bucket) {
+                    Scope::Word
+                } else {
+                    Scope::Bucket
+                };
                 let target = Target::new(Some(bucket), Some(NOWHERE.into()));
-                (self.args.source_of(target)?, Scope::Bucket)
+                (self.args.source_of(target)?, scope)
             }
             None => (self.args.source()?, Scope::Mount),
         };

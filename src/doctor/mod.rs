@@ -20,7 +20,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Config, config_files, in_words};
 
 pub use scratch::LeftScratch;
 
@@ -55,6 +55,8 @@ pub struct Finding {
 pub enum Scope {
     Mount,
     Bucket,
+    /// A bucket, by a word that could be the name of a mount and is none.
+    Word,
 }
 
 /// What is looked at, and what is done about it.
@@ -129,7 +131,12 @@ pub fn examine(config: &Config, asked: Examination) -> anyhow::Result<Vec<Findin
     for note in config.capped.iter().chain(&config.notes) {
         report.warn("configuration", note.clone(), "change the setting");
     }
-    if report.0.is_empty() {
+    if asked.scope == Scope::Word {
+        let files = in_words(&config_files(&config.bucket));
+        let bucket = &config.bucket;
+        let found = format!("understood; there is no {files}: {bucket} was taken for a bucket");
+        report.ok("configuration", found);
+    } else if report.0.is_empty() {
         report.ok("configuration", "understood");
     }
     host::examine(config, &mut report);

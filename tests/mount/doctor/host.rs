@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use super::{WITHIN, line, report, told};
-use crate::support::control::status;
+use crate::support::control::{mediafs, status};
 use crate::support::mount::detach;
 use crate::support::programs::{has_all, run_by, run_shell, run_within};
 use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
@@ -260,4 +260,26 @@ fn what_a_plain_user_lacks_is_told() {
     assert_eq!(conf["advice"], advice);
     assert_eq!(line(&findings, "fusermount3")["state"], "ok");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_word_that_is_taken_for_a_bucket_is_told() {
+    let plan = Mount::builder();
+    let asked = |place: &str| {
+        let mut command = mediafs(["doctor", place, "--endpoint-url", "http://127.0.0.1:9"]);
+        command.args(["--request-timeout", "1s", "--region", "us-east-1"]);
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        let (findings, _) = report(&mut command);
+        line(&findings, "configuration")["found"].to_string()
+    };
+    let told = asked(&plan.bucket);
+    let file = format!("no /etc/mediafs/{}.toml", plan.bucket);
+    has_all(&told, &[&file, "taken for a bucket"]);
+    // With a prefix nobody means a name.
+    for place in [
+        format!("{}/media", plan.bucket),
+        format!("s3://{}", plan.bucket),
+    ] {
+        assert_eq!(asked(&place), "\"understood\"");
+    }
 }
