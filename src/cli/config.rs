@@ -89,9 +89,11 @@ fn line(setting: &Setting) -> String {
         | SettingOrigin::Authentik(name) => name.clone(),
         SettingOrigin::Argument => "command line".to_owned(),
     };
-    match &setting.value {
-        Some(value) => format!("{} = {value}  # {origin}", setting.name),
-        None => format!("# {} is not set", setting.name),
+    let name = &setting.name;
+    match (&setting.value, &setting.default) {
+        (Some(value), _) => format!("{name} = {value}  # {origin}"),
+        (None, Some(default)) => format!("# {name} is not set; default: {default}"),
+        (None, None) => format!("# {name} is not set"),
     }
 }
 

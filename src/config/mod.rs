@@ -9,6 +9,7 @@ mod bucket;
 mod choices;
 mod control_socket;
 mod disk_cache;
+mod environment;
 mod limits;
 mod log_file;
 mod memory;

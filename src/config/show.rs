@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 use toml_edit::ImDocument;
 
-use super::{AUTHENTIK_LAYER, Config, ConfigError, ConfigSource, ENV_PREFIX, Options};
+use super::environment::of_environment;
+use super::{AUTHENTIK_LAYER, Config, ConfigError, ConfigSource, ENV_PREFIX, NO_PATH, Options};
 use crate::store::ProxyUrl;
 
 /// Settings that are arguments of `mediafs mount`.
@@ -23,8 +24,11 @@ const DEFAULT_BEGINS: &str = "[default: ";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Setting {
     pub name: String,
-    /// Of a default, in words; none where there is no value.
+    /// None where nothing is set, and where the default is no single value.
     pub value: Option<String>,
+    /// A default that is no single value, in words.
+    #[serde(skip)]
+    pub default: Option<String>,
     pub origin: SettingOrigin,
 }
 
@@ -55,19 +59,42 @@ impl ConfigSource {
         let mut given = config.given.by_name();
         let lines = self.file().map(lines_of).unwrap_or_default();
         let settings = names_and_defaults().into_iter().map(|(name, default)| {
-            let metadata = given.get(&name).and_then(|_| merged.find_metadata(&name));
-            let origin = metadata.map_or(SettingOrigin::Default, |it| origin_of(&name, it, &lines));
-            let value = match given.remove(&name) {
-                Some(value) => Some(shown(&name, value)),
-                None => computed(&config, &name).or(default),
+            let Some(value) = given.remove(&name) else {
+                return not_given(&config, name, default);
             };
+            let metadata = merged.find_metadata(&name);
             Setting {
+                value: Some(shown(&name, value)),
+                default: None,
+                origin: metadata.map_or(SettingOrigin::Default, |it| origin_of(&name, it, &lines)),
                 name,
-                value,
-                origin,
             }
         });
         Ok(settings.collect())
+    }
+}
+
+/// A setting that no file, no variable of mediafs and no flag has.
+fn not_given(config: &Config, name: String, default: Option<String>) -> Setting {
+    if let Some((value, variable)) = of_environment(config, &name) {
+        return Setting {
+            value: Some(shown(&name, Value::String(value))),
+            default: None,
+            origin: SettingOrigin::Variable(variable.to_owned()),
+            name,
+        };
+    }
+    let computed = computed(config, &name);
+    // A value has no space, and words have one.
+    let (words, value) = match default {
+        Some(text) if text.contains(' ') => (Some(text), None),
+        default => (None, default),
+    };
+    Setting {
+        default: words.filter(|_| computed.is_none()),
+        value: computed.or(value),
+        origin: SettingOrigin::Default,
+        name,
     }
 }
 
@@ -93,7 +120,12 @@ fn computed(config: &Config, name: &str) -> Option<String> {
         "upload-concurrency" => Some(config.memory.upload_concurrency.to_string()),
         "cache" => {
             let cache = config.disk_cache.as_ref();
-            cache.map(|cache| cache.dir.display().to_string())
+            let dir = cache.map(|cache| cache.dir.display().to_string());
+            dir.or_else(|| Some(NO_PATH.to_owned()))
+        }
+        "credentials-file" => {
+            let file = config.s3.credentials_file.as_ref();
+            file.map(|file| file.display().to_string())
         }
         "uid" => Some(config.attributes.uid.to_string()),
         "gid" => Some(config.attributes.gid.to_string()),

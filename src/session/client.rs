@@ -10,9 +10,6 @@ use crate::store::s3::{
 };
 use crate::store::{Endpoint, KeySource};
 
-/// What AWS's endpoints have in common, for those who except them from a proxy.
-const AWS_URL: &str = "https://s3.amazonaws.com";
-
 /// A client of the configured bucket, which has asked nothing yet.
 ///
 /// Errors: certificates, a proxy, a key or options that cannot be used.
@@ -55,8 +52,7 @@ pub async fn s3(config: &Config, on_error: OnNetworkError) -> Result<S3Store, Ne
 /// The proxy that requests to the bucket go through.
 pub fn proxy(config: &Config, service: &Endpoint) -> Option<NamedProxy> {
     let given = config.s3.endpoint_url.as_deref();
-    let url = given.or(service.url()).unwrap_or(AWS_URL);
-    proxy_of(config.s3.proxy.as_ref(), url)
+    proxy_of(config.s3.proxy.as_ref(), given.or(service.url()))
 }
 
 fn request_options(config: &RequestConfig) -> Result<RequestOptions, NetworkError> {

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::support::control::mediafs;
 use crate::support::programs::{at_home, has_all, run_by, run_within, said};
 use crate::support::{Mount, MountBuilder};
 
@@ -100,4 +102,98 @@ fn a_name_without_a_file_is_told_with_every_place_where_it_may_be() {
         let places = [of_user.as_str(), "/etc/mediafs/nosuchmount.toml"];
         has_all(&said(&output), &places);
     }
+}
+
+/// Settings by their name, as `config show --json` has them.
+#[track_caller]
+fn settings(command: &mut Command) -> Value {
+    let output = run_within(WITHIN, command.args(["--json"]));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        !said(&output).contains("doNotShowThis"),
+        "{}",
+        said(&output)
+    );
+    let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let by_name = all.into_iter().map(|it| {
+        let name = it["name"].as_str().unwrap().to_owned();
+        (name, it)
+    });
+    Value::Object(by_name.collect())
+}
+
+/// Without a variable that sets one of what is asked for here.
+fn show(home: &Path) -> Command {
+    let mut command = mediafs(["config", "show", "b", "/tmp"]);
+    at_home(&mut command, home);
+    for name in ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"] {
+        command.env_remove(name);
+    }
+    for name in ["all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
+        command.env_remove(name);
+    }
+    for name in ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[test]
+fn what_the_environment_sets_is_shown_with_its_variable() {
+    let home = tempfile::tempdir().unwrap();
+    let with_variables = || {
+        let mut command = show(home.path());
+        command
+            .env("HTTPS_PROXY", "http://me:doNotShowThis@proxy:3128")
+            .env("AWS_DEFAULT_REGION", "eu-north-1")
+            .env("AWS_CA_BUNDLE", "/ca.pem");
+        command
+    };
+    let found = settings(&mut with_variables());
+    for (name, value, variable) in [
+        ("proxy", "http://***@proxy:3128", "HTTPS_PROXY"),
+        ("region", "eu-north-1", "AWS_DEFAULT_REGION"),
+        ("ca-bundle", "/ca.pem", "AWS_CA_BUNDLE"),
+    ] {
+        let want = json!({"name": name, "value": value, "origin": {"variable": variable}});
+        assert_eq!(found[name], want);
+    }
+    let text = said(&run_within(WITHIN, &mut with_variables()));
+    let line = "proxy = http://***@proxy:3128  # HTTPS_PROXY\n";
+    has_all(&text, &[line, "ca-bundle = /ca.pem  # AWS_CA_BUNDLE\n"]);
+    assert!(!text.contains("doNotShowThis"), "{text}");
+    // A variable that does not count is not shown.
+    let region = ["--region", "eu-west-1"];
+    let beaten = settings(with_variables().args(region).env("NO_PROXY", "*"));
+    assert_eq!(beaten["region"]["value"], "eu-west-1");
+    assert_eq!(beaten["proxy"]["origin"], "default");
+    let plain = ["--endpoint-url", "http://s3"];
+    let of_https = settings(with_variables().args(plain));
+    assert_eq!(of_https["proxy"]["origin"], "default", "it is of https");
+}
+
+#[test]
+fn a_default_in_words_is_no_value_for_programs() {
+    let home = tempfile::tempdir().unwrap();
+    let found = settings(&mut show(home.path()));
+    for name in [
+        "proxy",
+        "region",
+        "ca-bundle",
+        "storage-class",
+        "spool-size",
+    ] {
+        assert_eq!(found[name]["value"], Value::Null, "{name}");
+        assert_eq!(found[name]["origin"], "default", "{name}");
+    }
+    for (name, value) in [("ttl", "60s"), ("fuse-threads", "4"), ("log", "info")] {
+        assert_eq!(found[name]["value"], value);
+    }
+    let text = said(&run_within(WITHIN, &mut show(home.path())));
+    let lines = [
+        "# region is not set; default: from the AWS configuration\n",
+        "# proxy is not set; default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY\n",
+        "ttl = 60s  # default\n",
+    ];
+    has_all(&text, &lines);
 }

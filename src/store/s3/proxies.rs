@@ -19,6 +19,8 @@ const HTTPS: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
 const HTTP: [&str; 2] = ["http_proxy", "HTTP_PROXY"];
 const ALL: [&str; 2] = ["all_proxy", "ALL_PROXY"];
 const EXCEPT: [&str; 2] = ["no_proxy", "NO_PROXY"];
+/// What AWS's endpoints have in common, for those who except them from a proxy.
+const AWS_URL: &str = "https://s3.amazonaws.com";
 /// Every CGI program has it.
 const CGI: &str = "REQUEST_METHOD";
 /// Where machines and containers get credentials from: never behind a proxy.
@@ -57,9 +59,9 @@ pub fn proxy(named: Option<&ProxyUrl>) -> Result<Option<Matcher>, String> {
     Ok(Some(matcher(url, &format!("{except},{LINK_LOCAL}"))))
 }
 
-/// The proxy that requests to this URL go through.
-pub fn proxy_of(named: Option<&ProxyUrl>, url: &str) -> Option<NamedProxy> {
-    let uri: Uri = url.parse().ok()?;
+/// The proxy that requests to this URL go through; without one those to AWS.
+pub fn proxy_of(named: Option<&ProxyUrl>, url: Option<&str>) -> Option<NamedProxy> {
+    let uri: Uri = url.unwrap_or(AWS_URL).parse().ok()?;
     if let Some(named) = named {
         matcher(named, &exceptions(variable)?).intercept(&uri)?;
         return Some(NamedProxy {

@@ -1,0 +1,49 @@
+//! What variables of the AWS tools and of proxies set, where no setting of mediafs does.
+
+use std::env;
+
+use super::Config;
+use super::target::check_endpoint;
+use crate::store::s3::proxy_of;
+
+const CA_BUNDLE: [&str; 1] = ["AWS_CA_BUNDLE"];
+/// Source: AWS SDKs and Tools Reference Guide, "Service-specific endpoints".
+const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+const PROFILE: [&str; 1] = ["AWS_PROFILE"];
+/// Source: AWS SDKs and Tools Reference Guide, "AWS Region".
+const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+
+/// A value, and the variable that has it. A proxy's has its credentials.
+pub type FromVariable = (String, &'static str);
+
+/// The value of a setting that no file and no flag sets.
+pub fn of_environment(config: &Config, name: &str) -> Option<FromVariable> {
+    match name {
+        "ca-bundle" => first(&CA_BUNDLE),
+        "endpoint-url" => endpoint(),
+        "profile" => first(&PROFILE),
+        "proxy" => proxy(config),
+        "region" => first(&REGIONS),
+        _ => None,
+    }
+}
+
+/// The first that is set: an empty one is as good as none, and hides the others.
+fn first(names: &[&'static str]) -> Option<FromVariable> {
+    let mut set = names
+        .iter()
+        .filter_map(|name| Some((env::var(name).ok()?, *name)));
+    set.next().filter(|(value, _)| !value.is_empty())
+}
+
+/// Not one with a password in it.
+fn endpoint() -> Option<FromVariable> {
+    first(&ENDPOINTS).filter(|(url, _)| check_endpoint(url).is_ok())
+}
+
+fn proxy(config: &Config) -> Option<FromVariable> {
+    let of_variable = endpoint().map(|(url, _)| url);
+    let url = config.s3.endpoint_url.as_deref().or(of_variable.as_deref());
+    let proxy = proxy_of(None, url)?;
+    Some((proxy.url.with_credentials().to_owned(), proxy.named_by))
+}
