@@ -50,6 +50,7 @@ pub use target::{Target, state_base};
 pub use units::{ByteSize, FileMode, Hidden, Period};
 
 use crate::store::{Endpoint, ProxyUrl};
+use crate::telemetry::check_filter;
 
 const ENV_PREFIX: &str = "MEDIAFS_";
 /// How the name of a layer that authentik's settings make begins.
@@ -272,7 +273,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
         copy_part_size_bytes: limits::copy_part_size(options.copy_part_size)?,
         hardening: options.hardening.unwrap_or(HardeningConfig::On),
         foreground: options.foreground.unwrap_or(false),
-        log: options.log.unwrap_or_else(|| "info".to_owned()),
+        log: log_filter(options.log)?,
         log_file,
         fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?
             .min(limits::FUSE_THREADS_LIMIT),
@@ -343,6 +344,13 @@ fn default_owner(own_id: u32) -> u32 {
     } else {
         own_id
     }
+}
+
+/// Errors: one that cannot be parsed.
+fn log_filter(given: Option<String>) -> Result<String, Wrong> {
+    let filter = given.unwrap_or_else(|| "info".to_owned());
+    check_filter(&filter).map_err(|why| ("log", why.to_string()))?;
+    Ok(filter)
 }
 
 fn period(given: Option<Period>, default_seconds: u64) -> Duration {

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use parking_lot::Mutex;
 use tracing_subscriber::layer::SubscriberExt;
@@ -214,7 +214,8 @@ pub fn check_filter(filter: &str) -> anyhow::Result<()> {
 /// signer says below `info` is never written (`lines`), and mostly not even made.
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
     let all = format!("info,aws_config=warn,{filter},aws_sigv4=info");
-    EnvFilter::try_new(all).with_context(|| format!("--log {filter:?} is no filter"))
+    // The text of the error has that of its source.
+    EnvFilter::try_new(all).map_err(|error| anyhow!("{filter:?} is no filter: {error}"))
 }
 
 #[cfg(test)]

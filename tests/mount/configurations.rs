@@ -197,3 +197,18 @@ fn a_default_in_words_is_no_value_for_programs() {
     ];
     has_all(&text, &lines);
 }
+
+#[test]
+fn a_log_filter_that_is_none_is_refused_by_every_command_with_2() {
+    let plan = Mount::builder().args(["--log", "x=y=z"]);
+    let bucket = plan.bucket.clone();
+    let root = plan.root.to_str().unwrap().to_owned();
+    let check = || mediafs(["config", "check", &bucket, &root, "--log", "x=y=z"]);
+    for mut command in [check(), plan.command(), plan.subcommand("doctor")] {
+        let output = run_within(WITHIN, &mut command);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        has_all(&text, &["log (from --log)", "\"x=y=z\" is no filter"]);
+        assert_eq!(text.matches("error parsing").count(), 1, "{text}");
+    }
+}
