@@ -1,5 +1,15 @@
 //! Names of buckets, and what stands for one: the alias or the ARN of an access point.
 
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use super::ConfigError;
+
+/// How long the name of a new bucket may be.
+const NEW_NAME_CHARS: RangeInclusive<usize> = 3..=63;
+/// S3 keeps them for itself.
+const RESERVED_BEGINS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+const RESERVED_ENDS: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
 /// How the names of directory buckets end, and those of their access points.
 /// Source: S3 User Guide, "Directory bucket naming rules".
 const DIRECTORY_ENDS: [&str; 2] = ["--x-s3", "--xa-s3"];
@@ -43,6 +53,27 @@ pub fn check_bucket(bucket: &str) -> Result<(), String> {
     } else {
         Err(format!("{bucket:?} is no bucket name"))
     }
+}
+
+/// Refuses a name that no new bucket can have. One that is there may have it.
+///
+/// Source: S3 User Guide, "General purpose bucket naming rules".
+pub fn check_new_bucket(bucket: &str) -> Result<(), ConfigError> {
+    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = NEW_NAME_CHARS.contains(&bucket.len())
+        && bucket.chars().all(|c| is_end(c) || matches!(c, '-' | '.'))
+        && bucket.starts_with(is_end)
+        && bucket.ends_with(is_end)
+        && !bucket.contains("..")
+        && bucket.parse::<Ipv4Addr>().is_err()
+        && !RESERVED_BEGINS.iter().any(|it| bucket.starts_with(it))
+        && !RESERVED_ENDS.iter().any(|it| bucket.ends_with(it));
+    if fits {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "bucket: there is none called {bucket:?}, and none can be created: the name of a new bucket has 3 to 63 characters (lower-case letters, digits, '-' and single '.'), begins and ends with a letter or digit, is no IP address, and has no beginning or end that S3 keeps for itself: name another"
+    )))
 }
 
 /// Source: AWS Service Authorization Reference, "Resource types defined by Amazon S3".
@@ -116,6 +147,34 @@ mod tests {
         ] {
             let told = check_bucket(bucket).unwrap_err();
             assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_new_bucket_has_a_name_that_s3_allows() {
+        let longest = "a".repeat(63);
+        for name in ["abc", "media-2.eu", "1a1", &longest, "a-.b"] {
+            assert!(check_new_bucket(name).is_ok(), "{name}");
+        }
+        let too_long = "a".repeat(64);
+        for name in [
+            "",
+            "ab",
+            &too_long,
+            "Media",
+            "my_media",
+            "m\u{fc}ll",
+            "-abc",
+            "abc-",
+            ".abc",
+            "a..b",
+            "192.168.5.4",
+            "xn--abc",
+            "ap-1-s3alias",
+            "arn:aws:s3:r:1:accesspoint:a",
+        ] {
+            let told = check_new_bucket(name).unwrap_err().to_string();
+            assert!(told.contains("3 to 63 characters"), "{told}");
         }
     }
 }

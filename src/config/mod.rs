@@ -32,6 +32,7 @@ use figment::Source;
 use figment::error::Kind;
 
 pub use authentik::AuthentikSource;
+pub use bucket::check_new_bucket;
 pub use choices::{
     AclConfig, AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
     HardeningConfig, SseConfig, UploadChecksumConfig, UsageConfig,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::plan::{Found, Lacking, Task};
-use crate::config::Config;
+use crate::config::{Config, check_new_bucket};
 use crate::session;
 use crate::store::s3::S3Store;
 use crate::store::s3::settings::{self, AbortRule, CorsRules, LifecycleRules, Setting};
@@ -116,6 +116,7 @@ impl Task for Create {
         match self.0.list().await {
             Ok(()) => Ok(Found::Done(format!("{} is there", config.bucket))),
             Err(error) if is_missing(&error) && !config.read_only => {
+                check_new_bucket(&config.bucket)?;
                 Ok(Found::ToDo(format!("create {}", config.bucket)))
             }
             Err(error) => Err(session::explain_listing(

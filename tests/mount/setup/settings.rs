@@ -207,3 +207,17 @@ fn the_proxy_of_the_environment_is_named_and_kept_for_the_service() {
     let plan = Plan { mount, ..plan };
     plan.has_nothing_to_do(&[]);
 }
+
+#[test]
+fn a_name_that_no_bucket_can_have_is_refused_before_one_is_made() {
+    let (mut plan, proxy) = Plan::behind_a_proxy(Server::shared());
+    for name in ["bk", "Media", "my_media", "media-", "a..b", "192.168.5.4"] {
+        let mount = plan.mount.bucket(name);
+        plan = Plan { mount, ..plan };
+        let output = plan.run(&["--yes"]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}: {text}");
+        has_all(&text, &[&format!("{name:?}"), "3 to 63 characters"]);
+    }
+    assert_eq!(proxy.seen("CreateBucket"), 0);
+}
