@@ -80,7 +80,10 @@ fn a_users_daemon_does_not_answer_for_a_mount_that_is_not_the_users() {
     let root = mount.root.to_str().unwrap();
     let output = beside_a_daemon(&mount, &json!({}), &["healthcheck", root]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    has_all(&said(&output), &["no mount", "user 4321 answers"]);
+    has_all(
+        &said(&output),
+        &["none of the sockets here is of it", "user 4321 answers"],
+    );
 }
 
 #[test]

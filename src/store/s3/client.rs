@@ -1,10 +1,11 @@
 //! A client of the SDK for one bucket, from the standard AWS credential and region chain.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
-use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::profile::{self, ProfileFileCredentialsProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -17,6 +18,7 @@ use aws_sdk_s3::config::{
     Region, ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_types::SdkConfig;
+use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::service_config::ServiceConfigKey;
 use url::{Host, Url};
 
@@ -27,6 +29,17 @@ use super::request_options::ServerEncryption;
 use super::s3_settings::{Addressing, Identity, S3Settings};
 use crate::store::{Endpoint, GivenKeys, KeySource, StoreClock};
 
+/// What a profile says that has credentials. Source: AWS SDKs and Tools Reference Guide,
+/// "Standardized credential providers".
+const CREDENTIALS_OF_PROFILES: [&str; 7] = [
+    "aws_access_key_id",
+    "role_arn",
+    "credential_process",
+    "sso_session",
+    "sso_start_url",
+    "web_identity_token_file",
+    "login_session",
+];
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Region named to services that have none of their own.
@@ -214,12 +227,24 @@ pub(super) async fn client(
 
 /// Those of a profile or a file that is named: the chain would take the environment's
 /// before them. Source: `aws help configvars`, "--profile", which does the same.
-fn named_credentials(
+///
+/// None of a profile that is there and says nothing of credentials.
+async fn named_credentials(
     settings: &S3Settings,
     http: SharedHttpClient,
 ) -> Option<ProfileFileCredentialsProvider> {
     let profile = settings.profile_now();
     if profile.is_none() && settings.credentials_file.is_none() {
+        return None;
+    }
+    let named = profile.clone().map(Cow::Owned);
+    let files = profile_files(settings);
+    if let Ok(all) = profile::load(&Fs::real(), &Env::real(), &files, named).await
+        && let Some(found) = all.get_profile(all.selected_profile())
+        && CREDENTIALS_OF_PROFILES
+            .iter()
+            .all(|it| found.get(it).is_none())
+    {
         return None;
     }
     let region = settings.region.clone().map(Region::new);
@@ -228,7 +253,7 @@ fn named_credentials(
         .with_http_client(http);
     let mut named = ProfileFileCredentialsProvider::builder()
         .configure(&configuration)
-        .profile_files(profile_files(settings));
+        .profile_files(files);
     if let Some(profile) = profile {
         named = named.profile_name(profile);
     }
@@ -260,7 +285,7 @@ pub(super) async fn shared_config(settings: &S3Settings, http: SharedHttpClient)
         && matches!(keys.read(), Ok(GivenKeys::Keys(_)) | Err(_))
     {
         loader = loader.credentials_provider(KeysOfSource(keys.clone()));
-    } else if let Some(of_profile) = named_credentials(settings, http) {
+    } else if let Some(of_profile) = named_credentials(settings, http).await {
         loader = loader.credentials_provider(of_profile);
     }
     if let Some(url) = &settings.endpoint_url {
