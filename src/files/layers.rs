@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::error::FsError;
 use crate::journal::{SealedBase, SealedStage};
+use crate::namespace::Attributes;
 use crate::read_path::Reader;
-use crate::store::{ETag, ObjectHeaders, WriteCondition};
+use crate::store::{ETag, WriteCondition};
 use crate::vocabulary::ObjectId;
 use crate::write_path::{PriorAttempt, Segment, Stage, StageFile};
 
@@ -43,8 +44,10 @@ pub struct Sent {
     maybe: AtomicBool,
     /// Attributes were set since: what it made lacks them.
     attributes_set: AtomicBool,
-    /// What the first attempt of this daemon stores, if it was the first of all.
-    headers: Mutex<Option<ObjectHeaders>>,
+    /// What each attempt stores, where the first one of all is among them.
+    stores: Mutex<Vec<Attributes>>,
+    /// How often what is to be stored with the object could not be.
+    failed_copies: AtomicU32,
     /// The version that it was about to make, where that is known.
     version: Mutex<Option<ETag>>,
 }
@@ -55,7 +58,8 @@ impl Sent {
         Self {
             maybe: AtomicBool::new(true),
             attributes_set: AtomicBool::new(sealed.attributes_set),
-            headers: Mutex::default(),
+            stores: Mutex::default(),
+            failed_copies: AtomicU32::default(),
             version: Mutex::new(sealed.completing.clone()),
         }
     }
@@ -64,7 +68,8 @@ impl Sent {
         Self {
             maybe: AtomicBool::new(self.is_maybe()),
             attributes_set: AtomicBool::new(self.lacks_attributes()),
-            headers: Mutex::new(self.headers()),
+            stores: Mutex::new(self.stores.lock().clone()),
+            failed_copies: AtomicU32::default(),
             version: Mutex::new(self.as_version()),
         }
     }
@@ -88,15 +93,25 @@ impl Sent {
         self.attributes_set.load(Ordering::Relaxed)
     }
 
-    /// An attempt stores this; what the first one stores is known from then on.
-    pub fn begin(&self, headers: &ObjectHeaders, prior: PriorAttempt) {
-        if prior != PriorAttempt::Maybe {
-            *self.headers.lock() = Some(headers.clone());
+    /// An attempt stores these.
+    pub fn begin(&self, stores: Attributes, prior: PriorAttempt) {
+        let mut all = self.stores.lock();
+        if prior != PriorAttempt::Maybe || !all.is_empty() {
+            all.push(stores);
         }
     }
 
-    pub fn headers(&self) -> Option<ObjectHeaders> {
-        self.headers.lock().clone()
+    /// What the attempt stored that made what was found. Where another client has changed
+    /// it since, that was the first one most likely: it makes the next ones fail.
+    pub fn stored_as(&self, found: &Attributes) -> Option<Attributes> {
+        let all = self.stores.lock();
+        let same = all.iter().rfind(|it| it.shows_as(found));
+        same.or(all.first()).cloned()
+    }
+
+    /// How often the copy that stores attributes has failed, with this time.
+    pub fn copy_failed(&self) -> u32 {
+        self.failed_copies.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub fn set_version(&self, version: ETag) {

@@ -278,11 +278,11 @@ impl OpenFile {
         content.dirty = true;
     }
 
-    /// Whether something was written over these bytes since.
-    pub fn is_written_over(&self, sealed: &Arc<Sealed>) -> bool {
+    /// Whether something is sealed over these bytes, which takes along what is to be stored.
+    pub fn is_sealed_over(&self, sealed: &Arc<Sealed>) -> bool {
         let content = self.content.lock();
         let top = content.base.sealed();
-        content.dirty || top.is_some_and(|top| !Arc::ptr_eq(top, sealed))
+        top.is_some_and(|top| !Arc::ptr_eq(top, sealed))
     }
 
     fn move_to_lost_found(&self, sealed: &Sealed, why: &FsError) {

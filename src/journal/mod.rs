@@ -218,23 +218,21 @@ impl LogState for JournalState {
                 (known.sealed, known.order) = (Some(*sealed), order);
             }
             Record::UploadStarted { stage, sending } => {
-                if let Some(known) = self.stages.get_mut(&stage) {
-                    known.sending = Some(sending);
-                }
+                self.with(stage, |known| known.sending = Some(sending));
             }
             Record::Absorbed(absorbed) => self.absorb(*absorbed),
             Record::Offloaded { stage, offloaded } => self.offload(stage, *offloaded),
             Record::OffloadedCut { stage, len } => self.cut_offloaded(stage, len),
-            Record::CompletionExpected { stage, etag } => self.expect(stage, etag),
-            Record::HeadersSet { stage, headers } => self.set_headers(stage, *headers),
+            Record::CompletionExpected { stage, etag } => {
+                self.with(stage, |known| known.expect(etag));
+            }
+            Record::HeadersSet { stage, headers } => {
+                self.with(stage, |known| known.set_headers(*headers));
+            }
             Record::Done { stage } => {
                 self.stages.remove(&stage);
             }
-            Record::Doubtful { stage } => {
-                if let Some(known) = self.stages.get_mut(&stage) {
-                    known.doubtful = true;
-                }
-            }
+            Record::Doubtful { stage } => self.with(stage, |known| known.doubtful = true),
             Record::DeletePending {
                 key,
                 etag,
@@ -327,19 +325,9 @@ impl JournalState {
         known
     }
 
-    fn sealed(&mut self, stage: StageId) -> Option<&mut SealedStage> {
-        self.stages.get_mut(&stage)?.sealed.as_mut()
-    }
-
-    fn expect(&mut self, stage: StageId, etag: ETag) {
-        if let Some(sealed) = self.sealed(stage) {
-            sealed.completing = Some(etag);
-        }
-    }
-
-    fn set_headers(&mut self, stage: StageId, set: SealedHeaders) {
-        if let Some(sealed) = self.sealed(stage) {
-            (sealed.headers, sealed.attributes_set) = (set.headers, set.attributes_set);
+    fn with(&mut self, stage: StageId, change: impl FnOnce(&mut StageRecord)) {
+        if let Some(known) = self.stages.get_mut(&stage) {
+            change(known);
         }
     }
 

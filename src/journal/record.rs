@@ -297,3 +297,22 @@ pub struct StageRecord {
     /// A record was damaged that may have said something else of it.
     pub doubtful: bool,
 }
+
+impl StageRecord {
+    /// An upload of it is about to make this version.
+    pub(super) fn expect(&mut self, etag: ETag) {
+        if let Some(sealed) = &mut self.sealed {
+            sealed.completing = Some(etag);
+        }
+    }
+
+    /// What it takes over is read after it.
+    pub(super) fn set_headers(&mut self, set: SealedHeaders) {
+        if let Some(absorbed) = &mut self.absorbed {
+            absorbed.headers = set.headers.clone();
+        }
+        if let Some(sealed) = &mut self.sealed {
+            (sealed.headers, sealed.attributes_set) = (set.headers, set.attributes_set);
+        }
+    }
+}

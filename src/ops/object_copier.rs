@@ -79,7 +79,7 @@ impl ObjectCopier {
             etag,
             size_bytes,
         };
-        self.uploads.record_object(target, &copy, headers);
+        self.uploads.kept.record_object(target, &copy, headers);
         target.replaced(Arc::new(copy));
         self.uploads.update_parent(target).await;
         Ok(())

@@ -32,7 +32,8 @@ impl Spool {
                 None => drop(begun.insert(id, known.key)),
             }
         }
-        for over in take_over_doubtful(&mut sealed, &mut doubtful) {
+        let has_file = |id: StageId| self.stage_dir.join(id.to_string()).exists();
+        for over in take_over_doubtful(&mut sealed, &mut doubtful, has_file) {
             begun.insert(over.stage, over.key);
         }
         let recovered = self.recover_sealed(sealed)?;
@@ -201,12 +202,15 @@ impl Spool {
 }
 
 /// Takes out what lies over bytes that are in doubt: a part of it is too. So is what lies
-/// over a stage that the journal does not have: uploaded, it would have holes.
+/// over a stage that the journal does not have, or that has no file: uploaded, it would
+/// have holes.
 fn take_over_doubtful(
     sealed: &mut Vec<SealedStage>,
     doubtful: &mut HashSet<StageId>,
+    has_file: impl Fn(StageId) -> bool,
 ) -> Vec<SealedStage> {
-    let known: HashSet<StageId> = sealed.iter().map(|it| it.stage).collect();
+    let known = sealed.iter().map(|it| it.stage);
+    let known: HashSet<StageId> = known.filter(|id| has_file(*id)).collect();
     let mut taken = Vec::new();
     while let Some(at) = sealed.iter().position(|it| {
         let below = it.base.stage();
@@ -300,7 +304,7 @@ mod tests {
             sealed(3, "k", over(2)),
             sealed(4, "other", SealedBase::Empty),
         ];
-        let taken = take_over_doubtful(&mut stages, &mut HashSet::new());
+        let taken = take_over_doubtful(&mut stages, &mut HashSet::new(), |_| true);
         let ids = |stages: &[SealedStage]| stages.iter().map(|it| it.stage.0).collect::<Vec<_>>();
         assert_eq!((ids(&taken), ids(&stages)), (vec![2, 3], vec![4]));
     }

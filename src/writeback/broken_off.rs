@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::publish::{Brought, Uploads};
+use super::publish::{Asker, Brought, Uploads};
 use crate::error::FsError;
 use crate::files::{OpenFile, Sealed};
 use crate::store::LateObject;
@@ -22,9 +22,10 @@ impl Uploads {
         file: &OpenFile,
         sealed: &Arc<Sealed>,
         prior: PriorAttempt,
+        asker: Asker,
     ) -> Result<Brought, FsError> {
         let stage = sealed.stage.file();
-        let brought = caught("upload", self.send_and_publish(file, sealed, prior)).await;
+        let brought = caught("upload", self.send_and_publish(file, sealed, prior, asker)).await;
         if brought.is_err() && !file.has_sealed(stage.id()) {
             // The store has it, and nobody is to upload it once more later.
             match file.sealed_stages().first() {

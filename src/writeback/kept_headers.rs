@@ -1,14 +1,22 @@
 //! What an object has besides its bytes, and keeps when a file's next version is uploaded.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::error::FsError;
-use crate::files::{AttributeView, LowerLayer, OpenFile, Sealed};
-use crate::namespace::{Asked, Attributes, Namespace, learn_attributes, take_attributes};
-use crate::store::ObjectHeaders;
-use crate::write_path::Copier;
+use crate::files::{AttributeView, LowerLayer, OpenFile, Sealed, whole_seconds};
+use crate::namespace::{
+    Asked, Attributes, Namespace, learn_attributes, record_attributes, take_attributes,
+};
+use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
+use crate::vocabulary::{ObjectId, ObjectVersion};
+use crate::write_path::{Copier, CopyOver, CopyTask};
 
-/// Finds out what an object has besides its bytes.
+/// So often the copy is tried that stores attributes, each time as long as a request may
+/// take.
+const COPIES_TRIED: u32 = 20;
+
+/// Finds out what an object has besides its bytes, and stores it.
 #[derive(Debug)]
 pub struct KeptHeaders {
     pub namespace: Arc<Namespace>,
@@ -69,25 +77,91 @@ impl KeptHeaders {
         sealed: &Sealed,
         wanted: &ObjectHeaders,
         found: &ObjectHeaders,
-    ) -> Result<Option<ObjectHeaders>, FsError> {
-        let place = self.namespace.table().place(file.inode.ino);
-        let (true, Some((_, name))) = (self.namespace.stores_attributes(), place) else {
-            return Ok(None);
-        };
-        let wanted = match sealed.sent.headers() {
+    ) -> Option<ObjectHeaders> {
+        if !self.namespace.stores_attributes() {
+            return None;
+        }
+        let shown = Attributes::decode(found.clone());
+        let wanted = match sealed.sent.stored_as(&shown) {
             // What differs from that is another client's.
-            Some(sent) => {
-                let sent = Arc::new(Attributes::decode(sent));
-                file.inode.state().settle(sent);
+            Some(stored) => {
+                file.inode.state().settle(Arc::new(stored));
                 self.take_kept(file, Some(found));
-                let kept = Some(wanted.clone());
-                self.attributes
-                    .upload_headers(&file.inode, &name, &sealed.base, kept)?
+                let merged = self.attributes.wanted_attributes(&file.inode);
+                let merged = merged.encode(file.inode.kind);
+                let merged = merged.inspect_err(|error| {
+                    tracing::warn!(ino = file.inode.ino.0, %error, "attributes of two clients do not fit one object: the other client's stay");
+                });
+                ObjectHeaders {
+                    tags: wanted.tags.clone(),
+                    ..merged.ok()?
+                }
             }
             None if sealed.sent.lacks_attributes() => wanted.clone(),
-            None => return Ok(None),
+            None => return None,
         };
-        let [shown, to_be] = [found, &wanted].map(|it| Attributes::decode(it.clone()));
-        Ok((!shown.shows_as(&to_be)).then_some(wanted))
+        let to_be = Attributes::decode(wanted.clone());
+        (!shown.shows_as(&to_be)).then_some(wanted)
+    }
+
+    /// Copies the object onto itself with other headers, and tells which version that makes.
+    pub async fn put_headers(
+        &self,
+        file: &OpenFile,
+        version: &ObjectVersion,
+        headers: ObjectHeaders,
+    ) -> Result<ObjectVersion, FsError> {
+        let key = self.namespace.file_key(file.inode.ino)?;
+        let task = CopyTask {
+            source: key.clone(),
+            version: version.etag.clone(),
+            size_bytes: version.size_bytes,
+            target: key.clone(),
+            over: CopyOver::Any(WriteCondition::IfMatch(version.etag.clone())),
+            headers: CopyHeaders::Replace(Box::new(headers.clone())),
+        };
+        let etag = match self.copier.copy(&task).await {
+            Err(error @ FsError::NotFound(_)) => return Err(error.into_stale()),
+            copied => copied?,
+        };
+        let made = ObjectVersion {
+            etag,
+            ..version.clone()
+        };
+        self.record_object(file, &made.at(key), headers);
+        Ok(made)
+    }
+
+    /// The file's object is this one now, by our own doing.
+    pub fn record_object(&self, file: &OpenFile, object: &ObjectId, headers: ObjectHeaders) {
+        let version = ObjectVersion {
+            etag: object.etag.clone(),
+            size_bytes: object.size_bytes,
+            last_modified: whole_seconds(SystemTime::now()),
+        };
+        self.namespace.record_uploaded(&file.inode, version);
+        let attributes = Arc::new(Attributes::decode(headers));
+        record_attributes(&self.namespace, &file.inode, attributes);
+        file.record();
+    }
+}
+
+/// Whether the copy that stores attributes may do better later. A store that fails at
+/// copies for long is no reason not to be done.
+pub fn is_passing(error: &FsError, sealed: &Sealed) -> bool {
+    let is_passing = match error {
+        FsError::TimedOut(_) => true,
+        FsError::Store(error) => error.kind.is_transient(),
+        _ => false,
+    };
+    is_passing && sealed.sent.copy_failed() < COPIES_TRIED
+}
+
+/// What another client has put meanwhile stays as it is.
+pub fn not_stored(file: &OpenFile, error: FsError) -> Result<(), FsError> {
+    tracing::warn!(ino = file.inode.ino.0, %error, "what was changed of the file while it was sent is not stored with its object");
+    match error {
+        FsError::Stale(_) => Ok(()),
+        error => Err(error),
     }
 }

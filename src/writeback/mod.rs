@@ -24,7 +24,7 @@ pub use early_parts::EarlyParts;
 pub use kept_headers::KeptHeaders;
 pub use make_room::RoomMaker;
 pub use predecessor::Predecessor;
-pub use publish::{Brought, Uploads};
+pub use publish::{Asker, Brought, Uploads};
 pub use queue::{UploadQueue, Writeback};
 pub use retry_queue::RetryQueue;
 pub use sealer::Sealer;

@@ -1,26 +1,29 @@
 //! From a file's staged bytes to its object.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use super::kept_headers::KeptHeaders;
+use super::kept_headers::{KeptHeaders, is_passing, not_stored};
 use super::predecessor::Predecessor;
 use super::sealer::Sealer;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
-    AttributeView, Durability, LowerLayer, MovedObject, OpenFile, Sealed, SealedSource,
-    StageFactory, whole_seconds,
+    AttributeView, LowerLayer, MovedObject, OpenFile, Sealed, SealedSource, StageFactory,
 };
-use crate::namespace::{
-    Attributes, Namespace, SubtreeLocks, entry_added, record_attributes, relearn_attributes,
-};
+use crate::namespace::{Attributes, Namespace, SubtreeLocks, entry_added, relearn_attributes};
 use crate::read_path::Reader;
-use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
+use crate::store::{ETag, ObjectHeaders, WriteCondition};
 use crate::vocabulary::{ObjectId, ObjectVersion};
-use crate::write_path::{
-    ByteSource, Copier, CopyOver, CopyTask, PriorAttempt, UploadTarget, Uploader,
-};
+use crate::write_path::{ByteSource, Copier, PriorAttempt, UploadTarget, Uploader};
+
+/// Who has a stage uploaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// It is told what fails.
+    Application,
+    /// It tries again what may do better.
+    Queue,
+}
 
 /// What came of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +81,7 @@ impl Uploads {
         let _guard = file.upload_lock.lock().await;
         self.sealer.seal(file).await?;
         while let Some((sealed, prior)) = self.begin_upload(file).await {
-            match self.publish(file, &sealed, prior).await {
+            match self.publish(file, &sealed, prior, Asker::Application).await {
                 Ok(Brought::Stored) => {}
                 Ok(Brought::Cancelled) => return Ok(Brought::Cancelled),
                 // The bytes are stored, and what belongs to them is not.
@@ -105,6 +108,7 @@ impl Uploads {
         file: &OpenFile,
         sealed: &Arc<Sealed>,
         prior: PriorAttempt,
+        asker: Asker,
     ) -> Result<Brought, FsError> {
         // Without a name it is not uploaded.
         let key = self.namespace.file_key(file.inode.ino);
@@ -122,24 +126,36 @@ impl Uploads {
             tracing::info!(ino = file.inode.ino.0, "upload cancelled");
             return Ok(Brought::Cancelled);
         };
-        self.record_object(file, &made.object, made.headers);
+        self.kept.record_object(file, &made.object, made.headers);
         failpoint::at(Point::PublishRecorded);
-        let (object, unstored) = match made.wanted {
-            None => (made.object, None),
-            Some(wanted) => match self.store_wanted(file, sealed, &made.object, wanted).await {
-                Ok(object) => (object, None),
+        let (mut object, mut wanted) = (made.object, made.wanted);
+        let mut unstored = None;
+        // A copy of an object in parts is another version, which nobody would find again.
+        if let Some(wanted) = wanted.take_if(|_| self.is_found_by_bytes(sealed)) {
+            match self.store_wanted(file, sealed, &object, wanted).await {
+                Ok(stored) => object = stored,
                 // The stage stays for the next attempt, which finds this object.
-                Err(error) if self.is_tried_again(&error) => return Err(error),
-                Err(error) => (made.object, Some(error)),
-            },
-        };
+                Err(error) if asker == Asker::Queue && is_passing(&error, sealed) => {
+                    return Err(error);
+                }
+                Err(error) => unstored = Some(error),
+            }
+        }
         let guard = file.seal_lock.lock().await;
         let over = file.uploaded(sealed, Arc::new(object));
         self.sealer.discard_stored(file, sealed, over).await;
         drop(guard);
         self.update_parent(file).await;
         failpoint::at(Point::PublishDiscarded);
+        if let Some(wanted) = wanted {
+            self.store_later(file, wanted).await?;
+        }
         unstored.map_or(Ok(Brought::Stored), Err)
+    }
+
+    fn is_found_by_bytes(&self, sealed: &Sealed) -> bool {
+        let is_whole_here = !sealed.stage.file().offloaded().has_any();
+        is_whole_here && self.uploader.sends_at_once(sealed.stage.len())
     }
 
     /// An edit that goes to the store in one request gets the rest of its file first.
@@ -171,9 +187,10 @@ impl Uploads {
         let _guard = file.seal_lock.lock().await;
         match file.fill_from_lower(sealed, &below) {
             Ok(whole) => {
-                // Without it the bytes are those of before, which is right as well.
                 if let Err(error) = self.sealer.journal_seal(file, &whole).await {
-                    tracing::warn!(ino = file.inode.ino.0, %error, "journal write failed: after a crash this upload needs the version before it");
+                    tracing::warn!(ino = file.inode.ino.0, %error, "journal write failed: after a crash this upload is known by its ETag alone");
+                    let bytes = self.source(&whole).read(0..whole.stage.len()).await?;
+                    self.source(&whole).completes_as(ETag::of_bytes(&bytes));
                 }
                 failpoint::at(Point::UploadCompleted);
                 Ok(whole)
@@ -229,9 +246,8 @@ impl Uploads {
         let begun = source.multipart().filter(|_| source.offloaded_end() > 0);
         let begun = begun.map(|upload| upload.headers().clone());
         let begun = begun.filter(|headers| *headers != target.headers);
-        sealed
-            .sent
-            .begin(begun.as_ref().unwrap_or(&target.headers), prior);
+        let stores = begun.as_ref().unwrap_or(&target.headers);
+        sealed.sent.begin(Attributes::decode(stores.clone()), prior);
         let made = self.uploader.upload(&target, &source).await?;
         let object = ObjectId {
             key: target.key,
@@ -240,9 +256,8 @@ impl Uploads {
         };
         let (headers, wanted) = match (made.found, begun) {
             (Some(found), _) => {
-                let wanted = self
-                    .kept
-                    .wanted_over(file, sealed, &target.headers, &found)?;
+                let wanted = &target.headers;
+                let wanted = self.kept.wanted_over(file, sealed, wanted, &found);
                 (found, wanted)
             }
             (None, Some(begun)) => (begun, Some(target.headers)),
@@ -267,33 +282,32 @@ impl Uploads {
         wanted: ObjectHeaders,
     ) -> Result<ObjectId, FsError> {
         let version = file.inode.state().remote.clone();
-        let version = version.filter(|_| !file.is_written_over(sealed));
+        let version = version.filter(|_| !file.is_sealed_over(sealed));
         let Some(version) = version else {
             return Ok(object.clone());
         };
-        match self.put_headers(file, &version, wanted).await {
+        let attributes = Attributes::decode(wanted.clone());
+        sealed.sent.begin(attributes, PriorAttempt::Maybe);
+        match self.kept.put_headers(file, &version, wanted).await {
             Ok(ObjectVersion { etag, .. }) => Ok(ObjectId {
                 etag,
                 ..object.clone()
             }),
-            Err(error) => {
-                tracing::warn!(ino = file.inode.ino.0, %error, "what was changed of the file while it was sent is not stored with its object");
-                match error {
-                    FsError::Stale(_) => Ok(object.clone()),
-                    error => Err(error),
-                }
-            }
+            Err(error) => not_stored(file, error).map(|()| object.clone()),
         }
     }
 
-    /// Whether the queue does so, and may do better then.
-    fn is_tried_again(&self, error: &FsError) -> bool {
-        let is_passing = match error {
-            FsError::TimedOut(_) => true,
-            FsError::Store(error) => error.kind.is_transient(),
-            _ => false,
+    /// The same once the stage is done. What was written since takes it along; where it
+    /// fails, the next change of an attribute stores it.
+    async fn store_later(&self, file: &OpenFile, wanted: ObjectHeaders) -> Result<(), FsError> {
+        let version = file.inode.state().remote.clone();
+        let Some(version) = version.filter(|_| !file.needs_upload()) else {
+            return Ok(());
         };
-        is_passing && self.sealer.durability == Durability::Disk
+        match self.replace_headers(file, &version, wanted).await {
+            Ok(()) => Ok(()),
+            Err(error) => not_stored(file, error),
+        }
     }
 
     /// Stores other headers with this version of the file's object. What was written or
@@ -307,54 +321,13 @@ impl Uploads {
         headers: ObjectHeaders,
     ) -> Result<(), FsError> {
         let key = self.namespace.file_key(file.inode.ino)?;
-        let made = self.put_headers(file, version, headers).await?;
+        let made = self.kept.put_headers(file, version, headers).await?;
         file.edit()
             .rebase(&MovedObject::of(version.etag.clone(), made), key);
         if let Some((dir, name)) = self.namespace.table().place(file.inode.ino) {
             drop(self.sealer.journal_seal_again(file, dir, &name).await);
         }
         Ok(())
-    }
-
-    /// Copies the object onto itself with other headers, and tells which version that makes.
-    async fn put_headers(
-        &self,
-        file: &OpenFile,
-        version: &ObjectVersion,
-        headers: ObjectHeaders,
-    ) -> Result<ObjectVersion, FsError> {
-        let key = self.namespace.file_key(file.inode.ino)?;
-        let task = CopyTask {
-            source: key.clone(),
-            version: version.etag.clone(),
-            size_bytes: version.size_bytes,
-            target: key.clone(),
-            over: CopyOver::Any(WriteCondition::IfMatch(version.etag.clone())),
-            headers: CopyHeaders::Replace(Box::new(headers.clone())),
-        };
-        let etag = match self.copier.copy(&task).await {
-            Err(error @ FsError::NotFound(_)) => return Err(error.into_stale()),
-            copied => copied?,
-        };
-        let made = ObjectVersion {
-            etag,
-            ..version.clone()
-        };
-        self.record_object(file, &made.at(key), headers);
-        Ok(made)
-    }
-
-    /// The file's object is this one now, by our own doing.
-    pub fn record_object(&self, file: &OpenFile, object: &ObjectId, headers: ObjectHeaders) {
-        let version = ObjectVersion {
-            etag: object.etag.clone(),
-            size_bytes: object.size_bytes,
-            last_modified: whole_seconds(SystemTime::now()),
-        };
-        self.namespace.record_uploaded(&file.inode, version);
-        let attributes = Arc::new(Attributes::decode(headers));
-        record_attributes(&self.namespace, &file.inode, attributes);
-        file.record();
     }
 
     /// Tells the file's directory that it has a key of its own now.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::predecessor::Predecessor;
-use super::publish::{Brought, Uploads};
+use super::publish::{Asker, Brought, Uploads};
 use super::retry_queue::{Next, RetryQueue};
 use super::sealer::Sealer;
 use crate::backoff::Backoff;
@@ -237,7 +237,10 @@ impl Writeback {
             return Ok(Attempt::Over);
         };
         drop(seal_lock);
-        let brought = self.uploads.publish(file, &sealed, prior).await;
+        let brought = self
+            .uploads
+            .publish(file, &sealed, prior, Asker::Queue)
+            .await;
         brought.map(Attempt::Brought)
     }
 

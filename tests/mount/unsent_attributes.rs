@@ -201,3 +201,28 @@ fn what_another_client_sets_after_an_answer_was_lost_stays() {
         ("77", "78")
     );
 }
+
+/// The first attempt came to nothing, the second has stored another mode.
+#[test]
+fn a_mode_that_is_set_back_between_attempts_is_stored() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.args(ARGS).start();
+    let set_mode = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(mount.path("f"), mode).unwrap();
+    };
+    let is_stored = |mode: &str| {
+        let head = mount.client().head(mount.bucket(), "f");
+        head.is_some_and(|head| head.metadata.get("mode").is_some_and(|it| it == mode))
+    };
+    fail_uploads(&proxy, Fault::Answer(503, "SlowDown"));
+    fs::write(mount.path("f"), "bytes").unwrap();
+    wait_until(WITHIN, "a failure", || mount.log().contains("trying again"));
+    set_mode(0o700);
+    proxy.heal();
+    fail_uploads(&proxy, Fault::LoseAnswer);
+    wait_until(WITHIN, "a lost answer", || is_stored("33216"));
+    set_mode(0o644);
+    proxy.heal();
+    wait_until(WITHIN, "the first mode", || is_stored("33188"));
+}

@@ -23,7 +23,7 @@ use crate::store::{DeletePending, DeleteQueue, LateObject, WriteCondition};
 use crate::task::caught;
 use crate::vocabulary::{Ino, Kind, ObjectVersion};
 use crate::write_path::CopyOver;
-use crate::writeback::{Brought, Deletes, Predecessor, Removed, Sealer, Uploads};
+use crate::writeback::{Asker, Brought, Deletes, Predecessor, Removed, Sealer, Uploads};
 
 /// Renames files.
 #[derive(Debug)]
@@ -155,7 +155,9 @@ impl FileRenamer {
         while file.has_object_below()
             && let Some((sealed, prior)) = self.uploads.begin_upload(file).await
         {
-            if self.uploads.publish(file, &sealed, prior).await? == Brought::Cancelled {
+            let uploads = &self.uploads;
+            let brought = uploads.publish(file, &sealed, prior, Asker::Application);
+            if brought.await? == Brought::Cancelled {
                 return Err(FsError::STALE);
             }
         }
