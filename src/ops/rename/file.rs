@@ -155,9 +155,10 @@ impl FileRenamer {
         while file.has_object_below()
             && let Some((sealed, prior)) = self.uploads.begin_upload(file).await
         {
-            let uploads = &self.uploads;
-            let brought = uploads.publish(file, &sealed, prior, Asker::Application);
-            if brought.await? == Brought::Cancelled {
+            let asker = Asker::Application;
+            // Boxed: an exchange of names is three renames, on the stack of one thread.
+            let upload = Box::pin(self.uploads.publish(file, &sealed, prior, asker));
+            if upload.await? == Brought::Cancelled {
                 return Err(FsError::STALE);
             }
         }
