@@ -213,7 +213,12 @@ fn open_log(config: &Config, log: &LogFileSettings) -> anyhow::Result<File> {
     let made = made.recursive(true).mode(0o700).create(dir);
     made.with_context(|| format!("state directory {}", dir.display()))?;
     let file = log.open();
-    file.with_context(|| format!("log file {}", log.path.display()))
+    file.with_context(|| {
+        format!(
+            "--log-file {}: name a file in a directory that is there",
+            log.path.display()
+        )
+    })
 }
 
 fn tail(log: &Path) -> String {

@@ -53,7 +53,12 @@ pub fn open(config: &Config) -> anyhow::Result<Option<OldDirectory>> {
     };
     let root = match open_directory(path) {
         Err(_) if !is_needed => return Ok(None),
-        opened => opened.with_context(|| format!("--overlay {}", path.display()))?,
+        opened => opened.with_context(|| {
+            format!(
+                "--overlay {}: name a directory that can be read",
+                path.display()
+            )
+        })?,
     };
     if fd_store::is_present() {
         fd_store::keep(KeptDescriptor::OldDirectory, &root)

@@ -263,7 +263,8 @@ fn path_request(body: &[u8]) -> Result<PathRequest, String> {
     if body.is_empty() || body == b"null" {
         return Ok(PathRequest::default());
     }
-    serde_json::from_slice(body).map_err(|error| error.to_string())
+    serde_json::from_slice(body)
+        .map_err(|error| format!("the body is no such object ({error}): see 'mediafs help status'"))
 }
 
 /// What came of a request about a path, which may not be there.
