@@ -39,6 +39,15 @@ fn fail_uploads(proxy: &Proxy, fault: Fault) {
     proxy.rule(Rule::on("HeadObject", no_answer).key("f").always());
 }
 
+/// A file that S3 has, and whose upload has failed as far as the mount can tell.
+fn written_without_an_answer() -> (Mount, Proxy) {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.args(ARGS).start();
+    fail_uploads(&proxy, Fault::LoseAnswer);
+    fs::write(mount.path("f"), "bytes").unwrap();
+    (mount, proxy)
+}
+
 /// Each returns between two attempts to upload the file.
 fn set_attributes(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
@@ -115,10 +124,7 @@ fn attributes_that_are_set_after_a_close_outlive_a_takeover() {
 /// The copy that gives an object its attributes fails for a while.
 #[test]
 fn attributes_that_cannot_be_stored_at_once_are_stored_later() {
-    let (plan, proxy) = Mount::behind_a_proxy();
-    let mount = plan.args(ARGS).start();
-    fail_uploads(&proxy, Fault::LoseAnswer);
-    fs::write(mount.path("f"), "bytes").unwrap();
+    let (mount, proxy) = written_without_an_answer();
     set_attributes(&mount.path("f"));
     proxy.heal();
     let no_answer = Fault::Answer(503, "SlowDown");
@@ -132,10 +138,7 @@ fn attributes_that_cannot_be_stored_at_once_are_stored_later() {
 
 #[test]
 fn attributes_outlive_a_kill_while_they_are_being_stored() {
-    let (plan, proxy) = Mount::behind_a_proxy();
-    let mut mount = plan.args(ARGS).start();
-    fail_uploads(&proxy, Fault::LoseAnswer);
-    fs::write(mount.path("f"), "bytes").unwrap();
+    let (mut mount, proxy) = written_without_an_answer();
     set_attributes(&mount.path("f"));
     proxy.heal();
     let copy = Rule::on("CopyObject", Fault::Stall).key("f");
@@ -176,10 +179,7 @@ fn a_mode_that_is_set_while_an_attempt_looks_for_its_object_is_stored() {
 
 #[test]
 fn what_another_client_sets_after_an_answer_was_lost_stays() {
-    let (plan, proxy) = Mount::behind_a_proxy();
-    let mount = plan.args(ARGS).start();
-    fail_uploads(&proxy, Fault::LoseAnswer);
-    fs::write(mount.path("f"), "bytes").unwrap();
+    let (mount, proxy) = written_without_an_answer();
     wait_until(WITHIN, "a lost answer", || {
         mount.client().get(mount.bucket(), "f").is_some()
     });
