@@ -44,9 +44,9 @@ pub struct Sent {
     maybe: AtomicBool,
     /// Attributes were set since: what it made lacks them.
     attributes_set: AtomicBool,
-    /// What each attempt stores, where the first one of all is among them.
+    /// The attributes that each attempt stores; empty where a predecessor made the first one.
     stores: Mutex<Vec<Attributes>>,
-    /// How often what is to be stored with the object could not be.
+    /// Failures of the copy that stores attributes.
     failed_copies: AtomicU32,
     /// The version that it was about to make, where that is known.
     version: Mutex<Option<ETag>>,
@@ -93,7 +93,7 @@ impl Sent {
         self.attributes_set.load(Ordering::Relaxed)
     }
 
-    /// An attempt stores these.
+    /// Notes which attributes an attempt stores.
     pub fn begin(&self, stores: Attributes, prior: PriorAttempt) {
         let mut all = self.stores.lock();
         if prior != PriorAttempt::Maybe || !all.is_empty() {
@@ -101,15 +101,16 @@ impl Sent {
         }
     }
 
-    /// What the attempt stored that made what was found. Where another client has changed
-    /// it since, that was the first one most likely: it makes the next ones fail.
+    /// The attributes that an attempt stored with the object that was found. Where another
+    /// client has changed them since, those of the first attempt: once that one is applied,
+    /// the conditions of later ones do not hold.
     pub fn stored_as(&self, found: &Attributes) -> Option<Attributes> {
         let all = self.stores.lock();
         let same = all.iter().rfind(|it| it.shows_as(found));
         same.or(all.first()).cloned()
     }
 
-    /// How often the copy that stores attributes has failed, with this time.
+    /// Counts a failure of the copy that stores attributes, and returns how many there were.
     pub fn copy_failed(&self) -> u32 {
         self.failed_copies.fetch_add(1, Ordering::Relaxed) + 1
     }

@@ -306,7 +306,7 @@ impl StageRecord {
         }
     }
 
-    /// What it takes over is read after it.
+    /// The record of what it takes over is replayed after its own, and has headers too.
     pub(super) fn set_headers(&mut self, set: SealedHeaders) {
         if let Some(absorbed) = &mut self.absorbed {
             absorbed.headers = set.headers.clone();

@@ -90,8 +90,8 @@ impl StoreHealth {
         self.0.borrow().last_failure.clone()
     }
 
-    /// How many changes in a row have failed by a fault of the server, from the number on
-    /// from which it is not that of one object.
+    /// How many changes in a row have failed by a fault of the server; none while they are
+    /// so few that it may be that of one object.
     pub fn failed_changes(&self) -> Option<u32> {
         let failed = self.0.borrow().failed_changes;
         (failed >= OUTAGE_FROM_FAILURES).then_some(failed)

@@ -270,7 +270,8 @@ impl Spool {
         self.done(file.id());
     }
 
-    /// The next start would send them again, in the place of what is over them.
+    /// Discards stages below this one that are in the store: the next start would upload
+    /// them again, over what is newer.
     fn discard_stored_below(&self, file: &StageFile) {
         for stored in file.take_stored_below() {
             self.discard(&stored);

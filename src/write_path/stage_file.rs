@@ -157,7 +157,7 @@ impl StageFile {
         &self.upload_slot
     }
 
-    /// The journal could not be told that this stage lies over an object by now.
+    /// Keeps a stage that is in the store until the journal has this one over its object.
     pub fn keep_below(&self, stored: Arc<StageFile>) {
         self.stored_below.lock().push(stored);
     }

@@ -12,8 +12,7 @@ use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
 use crate::vocabulary::{ObjectId, ObjectVersion};
 use crate::write_path::{Copier, CopyOver, CopyTask};
 
-/// So often the copy is tried that stores attributes, each time as long as a request may
-/// take.
+/// Most attempts at the copy that stores attributes; each takes as long as a request may.
 const COPIES_TRIED: u32 = 20;
 
 /// Finds out what an object has besides its bytes, and stores it.

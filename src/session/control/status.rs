@@ -152,7 +152,9 @@ impl Served {
         let mut found = Vec::new();
         found.extend(self.running.health.outage().map(|it| it.to_string()));
         if let Some(count) = self.running.health.failed_changes() {
-            found.push(format!("S3 fails at writes: the last {count} in a row"));
+            found.push(format!(
+                "S3 fails at writes: the last {count} in a row failed"
+            ));
         }
         if self.running.ops.controls().deletes_fail() {
             found.push("S3 does not take deletes".to_owned());
