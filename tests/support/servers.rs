@@ -93,6 +93,11 @@ impl Server {
     /// The shared SeaweedFS: the one at `TEST_S3_ENDPOINT`, which scripts/test
     /// starts for the whole run, or one of this test binary.
     pub fn seaweedfs() -> &'static Server {
+        if let Ok(file) = std::env::var("TEST_S3_BROKEN")
+            && let Ok(why) = std::fs::read_to_string(file)
+        {
+            panic!("the S3 server of this run is broken: {why}");
+        }
         static SEAWEEDFS: OnceLock<Server> = OnceLock::new();
         SEAWEEDFS.get_or_init(|| match std::env::var("TEST_S3_ENDPOINT") {
             Ok(endpoint) => Server {
