@@ -189,6 +189,16 @@ impl Workload {
     }
 
     fn begin(&mut self, change: Change) {
+        if let Change::RenameDirectory(from, to) = &change {
+            // An edit of a file is uploaded after the version that it is an edit of, which
+            // may be under the new name till then.
+            let earlier = self.legal.iter().filter_map(|(name, digest)| {
+                let rest = name.strip_prefix(from.as_str())?;
+                Some((format!("{to}{rest}"), digest.clone()))
+            });
+            let earlier: Vec<_> = earlier.collect();
+            self.legal.extend(earlier);
+        }
         self.under_way = Some(change);
         for (name, body) in self.after() {
             self.legal.insert((name, sha256(&body)));
