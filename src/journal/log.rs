@@ -275,9 +275,15 @@ impl<S: LogState> Replayed<S> {
                 state: text::replay(path, rest),
                 append_at: None,
             }),
-            _ => {
+            found => {
                 let header = Header::parse(line).ok_or_else(foreign)?;
-                Ok(Self::of_frames(path, &header, bytes))
+                let replayed = Self::of_frames(path, &header, bytes);
+                // An older program would take records that it does not know for damaged.
+                let append_at = replayed.append_at.filter(|_| found == S::VERSION);
+                Ok(Self {
+                    append_at,
+                    ..replayed
+                })
             }
         }
     }

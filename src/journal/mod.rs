@@ -182,7 +182,7 @@ impl Journal {
 impl LogState for JournalState {
     type Record = Record;
     const NAME: &'static str = "journal";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const DURABLE: Durable = Durable::Yes;
 
     fn subject(record: &Record) -> Subject {

@@ -357,6 +357,28 @@ fn a_newer_version_and_a_foreign_file_are_refused_and_left_alone() {
 }
 
 #[test]
+fn a_journal_of_the_version_before_goes_on_as_one_of_this_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (header, mut bytes) = frame::Header::new(JournalState::NAME, 3, 0);
+    let (_, mut chain) = header.start();
+    for record in [begun(1), begun(2), sealed(2, "k2"), done(1)] {
+        let payload = JournalState::encode(&record).unwrap();
+        chain.push(&mut bytes, JournalState::subject(&record), &payload);
+    }
+    let end = bytes.len() as u64;
+    header.set_end(&mut bytes, end);
+    fs::write(&path, bytes).unwrap();
+    let journal = Journal::open(&path).unwrap();
+    journal.append(begun(3), Durable::No).unwrap();
+    assert_eq!(keys(&journal), ["k3", "k2"]);
+    drop(journal);
+    let begins = format!("mediafs-journal {} ", JournalState::VERSION);
+    assert!(fs::read(&path).unwrap().starts_with(begins.as_bytes()));
+    assert_eq!(keys(&Journal::open(&path).unwrap()), ["k3", "k2"]);
+}
+
+#[test]
 fn a_journal_of_what_is_done_stays_short() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
