@@ -87,6 +87,7 @@ fn line(setting: &Setting) -> String {
         SettingOrigin::Variable(name)
         | SettingOrigin::Flag(name)
         | SettingOrigin::Authentik(name) => name.clone(),
+        SettingOrigin::Profile(name) => format!("AWS profile {name}"),
         SettingOrigin::Argument => "command line".to_owned(),
     };
     let name = &setting.name;

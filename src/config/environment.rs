@@ -1,10 +1,11 @@
-//! What variables of the AWS tools and of proxies set, where no setting of mediafs does.
+//! What variables and profiles of the AWS tools, and variables of proxies set, where no
+//! setting of mediafs does.
 
 use std::env;
 
 use super::Config;
 use super::target::check_endpoint;
-use crate::store::s3::proxy_of;
+use crate::store::s3::{ProfileSettings, proxy_of};
 
 const CA_BUNDLE: [&str; 1] = ["AWS_CA_BUNDLE"];
 /// Source: AWS SDKs and Tools Reference Guide, "Service-specific endpoints".
@@ -24,6 +25,19 @@ pub fn of_environment(config: &Config, name: &str) -> Option<FromVariable> {
         "profile" => first(&PROFILE),
         "proxy" => proxy(config),
         "region" => first(&REGIONS),
+        _ => None,
+    }
+}
+
+/// The value of a setting that no variable has either.
+pub fn of_profile(profile: &ProfileSettings, name: &str) -> Option<String> {
+    match name {
+        "ca-bundle" => profile.ca_bundle.clone(),
+        "endpoint-url" => {
+            let url = profile.endpoint_url.clone();
+            url.filter(|url| check_endpoint(url).is_ok())
+        }
+        "region" => profile.region.clone(),
         _ => None,
     }
 }

@@ -10,9 +10,10 @@ use serde::Serialize;
 use serde_json::Value;
 use toml_edit::ImDocument;
 
-use super::environment::of_environment;
+use super::environment::{of_environment, of_profile};
 use super::{AUTHENTIK_LAYER, Config, ConfigError, ConfigSource, ENV_PREFIX, NO_PATH, Options};
 use crate::store::ProxyUrl;
+use crate::store::s3::ProfileSettings;
 
 /// Settings that are arguments of `mediafs mount`.
 const ARGUMENTS: [&str; 3] = ["bucket", "prefix", "mountpoint"];
@@ -42,6 +43,8 @@ pub enum SettingOrigin {
         line: Option<usize>,
     },
     Variable(String),
+    /// Of the AWS configuration.
+    Profile(String),
     Flag(String),
     /// An argument without a name.
     Argument,
@@ -58,9 +61,12 @@ impl ConfigSource {
         let merged = self.merged()?.figment;
         let mut given = config.given.by_name();
         let lines = self.file().map(lines_of).unwrap_or_default();
+        let s3 = &config.s3;
+        let (profile, file) = (s3.profile.as_deref(), s3.credentials_file.as_deref());
+        let profile = ProfileSettings::read_blocking(profile, file).unwrap_or_default();
         let settings = names_and_defaults().into_iter().map(|(name, default)| {
             let Some(value) = given.remove(&name) else {
-                return not_given(&config, name, default);
+                return not_given(&config, &profile, name, default);
             };
             let metadata = merged.find_metadata(&name);
             Setting {
@@ -75,12 +81,23 @@ impl ConfigSource {
 }
 
 /// A setting that no file, no variable of mediafs and no flag has.
-fn not_given(config: &Config, name: String, default: Option<String>) -> Setting {
-    if let Some((value, variable)) = of_environment(config, &name) {
+fn not_given(
+    config: &Config,
+    profile: &ProfileSettings,
+    name: String,
+    default: Option<String>,
+) -> Setting {
+    let of_variable = of_environment(config, &name)
+        .map(|(value, variable)| (value, SettingOrigin::Variable(variable.to_owned())));
+    let elsewhere = of_variable.or_else(|| {
+        let value = of_profile(profile, &name)?;
+        Some((value, SettingOrigin::Profile(profile.profile.clone())))
+    });
+    if let Some((value, origin)) = elsewhere {
         return Setting {
             value: Some(shown(&name, Value::String(value))),
             default: None,
-            origin: SettingOrigin::Variable(variable.to_owned()),
+            origin,
             name,
         };
     }

@@ -173,6 +173,35 @@ fn what_the_environment_sets_is_shown_with_its_variable() {
 }
 
 #[test]
+fn what_a_profile_of_the_aws_configuration_sets_is_shown_with_its_name() {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join(".aws")).unwrap();
+    let profile = "[profile media]\nregion = eu-south-1\nca_bundle = /ca.pem\nservices = s\n\
+                   [services s]\ns3 =\n  endpoint_url = http://s3.lan\n";
+    fs::write(home.path().join(".aws/config"), profile).unwrap();
+    let named = || {
+        let mut command = show(home.path());
+        command.args(["--profile", "media"]);
+        command
+    };
+    let found = settings(&mut named());
+    for (name, value) in [
+        ("region", "eu-south-1"),
+        ("ca-bundle", "/ca.pem"),
+        ("endpoint-url", "http://s3.lan"),
+    ] {
+        let want = json!({"name": name, "value": value, "origin": {"profile": "media"}});
+        assert_eq!(found[name], want);
+    }
+    let text = said(&run_within(WITHIN, &mut named()));
+    has_all(&text, &["region = eu-south-1  # AWS profile media\n"]);
+    // A variable counts before it.
+    let beaten = settings(named().env("AWS_REGION", "eu-west-1"));
+    let origin = json!({"variable": "AWS_REGION"});
+    assert_eq!(beaten["region"]["origin"], origin);
+}
+
+#[test]
 fn a_default_in_words_is_no_value_for_programs() {
     let home = tempfile::tempdir().unwrap();
     let found = settings(&mut show(home.path()));

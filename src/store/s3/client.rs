@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
-use aws_config::profile::{self, ProfileFileCredentialsProvider};
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
-use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -25,6 +24,7 @@ use url::{Host, Url};
 use super::answer::AnswerCheck;
 use super::checksum::Transport;
 use super::http::NetworkError;
+use super::profile;
 use super::request_options::ServerEncryption;
 use super::s3_settings::{Addressing, Identity, S3Settings};
 use crate::store::{Endpoint, GivenKeys, KeySource, StoreClock};
@@ -139,17 +139,6 @@ impl Route {
     }
 }
 
-/// The files of the AWS configuration.
-pub(super) fn profile_files(settings: &S3Settings) -> EnvConfigFiles {
-    let Some(file) = &settings.credentials_file else {
-        return EnvConfigFiles::default();
-    };
-    EnvConfigFiles::builder()
-        .include_default_config_file(true)
-        .with_file(EnvConfigFileKind::Credentials, file)
-        .build()
-}
-
 /// Credentials of another program, read when they are needed.
 #[derive(Debug)]
 struct KeysOfSource(Arc<dyn KeySource>);
@@ -238,8 +227,8 @@ async fn named_credentials(
         return None;
     }
     let named = profile.clone().map(Cow::Owned);
-    let files = profile_files(settings);
-    if let Ok(all) = profile::load(&Fs::real(), &Env::real(), &files, named).await
+    let files = profile::files(settings.credentials_file.as_deref());
+    if let Ok(all) = aws_config::profile::load(&Fs::real(), &Env::real(), &files, named).await
         && let Some(found) = all.get_profile(all.selected_profile())
         && CREDENTIALS_OF_PROFILES
             .iter()
@@ -275,7 +264,7 @@ pub(super) async fn shared_config(settings: &S3Settings, http: SharedHttpClient)
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    loader = loader.profile_files(profile_files(settings));
+    loader = loader.profile_files(profile::files(settings.credentials_file.as_deref()));
     if let Some(profile) = settings.profile_now() {
         loader = loader.profile_name(profile);
     }

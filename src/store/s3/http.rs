@@ -1,7 +1,6 @@
 //! The HTTP client of S3 and of the services that credentials come from: whose
 //! certificates it trusts, and which proxy it goes through.
 
-use std::borrow::Cow;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,6 @@ use std::sync::Arc;
 
 use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_sdk_s3::config::SharedHttpClient;
-use aws_types::os_shim_internal::{Env, Fs};
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -17,6 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::dial::Dial;
 use super::pooled_client::PooledClient;
+use super::profile::ProfileSettings;
 use super::proxies::proxy;
 use super::s3_settings::S3Settings;
 
@@ -110,8 +109,10 @@ async fn trusted(
         ("--ca-bundle", path.clone())
     } else if let Some(path) = by_variable() {
         ("AWS_CA_BUNDLE", PathBuf::from(path))
-    } else if let Some(path) = of_profile(settings, files).await {
-        ("ca_bundle of the AWS profile", path)
+    } else if let Some(of_profile) = ProfileSettings::read(settings.profile_now(), files).await
+        && let Some(path) = of_profile.ca_bundle
+    {
+        ("ca_bundle of the AWS profile", PathBuf::from(path))
     } else {
         return Ok(None);
     };
@@ -122,14 +123,6 @@ async fn trusted(
     })?;
     tracing::info!(from, path = %path.display(), "only these certificates are trusted");
     Ok(Some(roots))
-}
-
-/// What the profile says. A configuration that cannot be read is told by whoever needs it.
-async fn of_profile(settings: &S3Settings, files: &EnvConfigFiles) -> Option<PathBuf> {
-    let named = settings.profile_now().map(Cow::Owned);
-    let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), files, named).await;
-    let profiles = profiles.ok()?;
-    profiles.get("ca_bundle").map(PathBuf::from)
 }
 
 /// Reads a file of certificates. Errors: one that is not readable, holds none, or none that can be a root.

@@ -20,6 +20,7 @@ mod list_quirks;
 mod multipart;
 mod object;
 mod pooled_client;
+mod profile;
 mod proxies;
 mod region;
 mod request_options;
@@ -31,6 +32,7 @@ mod whole;
 pub use checksum::{ChecksumChoice, UploadChecksum};
 pub use customer_key::CustomerKey;
 pub use http::{NetworkError, OnNetworkError};
+pub use profile::ProfileSettings;
 pub use proxies::{NamedProxy, proxy_of};
 pub use request_options::{RequestOptions, ServerEncryption};
 pub use s3_settings::{Addressing, AwsVariants, Identity, S3Settings};
@@ -74,7 +76,8 @@ impl S3Store {
         settings: S3Settings,
         on_error: OnNetworkError,
     ) -> Result<Self, NetworkError> {
-        let clients = http::clients(&settings, &client::profile_files(&settings), on_error).await?;
+        let files = profile::files(settings.credentials_file.as_deref());
+        let clients = http::clients(&settings, &files, on_error).await?;
         let connections = Connections::new(clients);
         let http = SharedHttpClient::new(connections.clone());
         let renewal = Renewal::new(settings.clone(), http).await;
