@@ -24,9 +24,10 @@ use super::report::{Counts, Report, Symbol};
 use super::spill::Spill;
 use super::throttle::Throttle;
 use super::walk::{Symlinks, WalkSettings};
-use crate::config::{AttributesMode, Config};
+use crate::config::{AttributesMode, Config, config_files, in_words};
 use crate::private;
 use crate::session;
+use crate::store::StoreErrorKind;
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -118,7 +119,15 @@ pub fn requests_of(buckets: &[&Bucket]) -> BTreeMap<&'static str, u64> {
 pub async fn listing(config: &Config, bucket: &Bucket, scratch: &Path) -> anyhow::Result<Listing> {
     let listed = list(&*bucket.store, &config.prefix, scratch).await;
     let listed = listed.with_context(|| format!("cannot write in {}", scratch.display()))?;
-    listed.map_err(|error| session::explain_listing(&error, config, bucket.s3.endpoint()))
+    listed.map_err(|error| {
+        let explained = session::explain_listing(&error, config, bucket.s3.endpoint());
+        let word = config.name.is_none() && config.prefix.is_empty();
+        if !word || error.kind != StoreErrorKind::NoSuchBucket {
+            return explained;
+        }
+        let files = in_words(&config_files(&config.bucket));
+        explained.context(format!("no mount has this name: there is no {files}"))
+    })
 }
 
 /// Directory of the checkpoint of a job between these places, and of what does not fit

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixListener;
 
 use crate::support::data::MIB;
 use crate::support::migration::Ended;
+use crate::support::programs::{has_all, said};
 use crate::support::{Migration, Mount, pattern};
 
 #[test]
@@ -177,6 +178,20 @@ fn nothing_is_done_that_a_guard_refuses() {
     assert_eq!(command.output().unwrap().status.code(), Some(1));
     all.ends("import", &["--yes", "--delete", "--force"], 0);
     all.assert_equal();
+}
+
+#[test]
+fn a_word_that_is_no_mounts_name_and_no_bucket_is_told_to_be_neither() {
+    let all = Migration::new();
+    all.file("a", "a");
+    let word = format!("{}-mistyped", all.bucket);
+    for name in ["import", "verify", "export"] {
+        let output = all.command_between(name, &all.tree, &word, &[]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let file = format!("/etc/mediafs/{word}.toml");
+        has_all(&said(&output), &["no mount", &file, "no bucket"]);
+    }
 }
 
 #[test]

@@ -118,8 +118,13 @@ impl Migration {
 
     /// The same with another directory.
     pub fn command_on(&self, name: &str, tree: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
         let place = format!("{}/{}", self.bucket, PREFIX.trim_end_matches('/'));
+        self.command_between(name, tree, &place, args)
+    }
+
+    /// The same with another place too.
+    pub fn command_between(&self, name: &str, tree: &Path, place: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
         command.arg(name);
         match name {
             "export" => command.arg(place).arg(tree),
