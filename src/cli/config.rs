@@ -120,7 +120,10 @@ fn checked(config: &Config) -> Checked {
     let files = files.into_iter().filter_map(|(name, path)| {
         let path = path?;
         let error = unreadable(path)?;
-        Some(format!("{name}: {}: {error}", path.display()))
+        let path = path.display();
+        Some(format!(
+            "{name}: {path}: name a file that can be read: {error}"
+        ))
     });
     let mut wrong: Vec<String> = files.collect();
     if !config.mountpoint.is_dir() {

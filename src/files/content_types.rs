@@ -58,7 +58,8 @@ impl ContentTypes {
     ///
     /// Errors: it cannot be read, or a line of it, in words.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|error| format!("name a file that can be read: {error}"))?;
         Self::parse(&text)
     }
 

@@ -313,7 +313,7 @@ fn settings_that_cannot_be_used_are_refused_with_their_place() {
     let missing = plan.scratch().join("none.env");
     let output = run_within(WITHIN, plan.command().arg(option(&missing)));
     assert!(
-        said(&output).contains("none.env: No such file"),
+        said(&output).contains("none.env: name a file that can be read: No such file"),
         "{}",
         said(&output)
     );

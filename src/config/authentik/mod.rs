@@ -152,7 +152,8 @@ fn is_yaml(file: &Path) -> bool {
 }
 
 fn read_text(file: &Path) -> Result<String, String> {
-    fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
+    let text = fs::read_to_string(file);
+    text.map_err(|error| format!("{}: name a file that can be read: {error}", file.display()))
 }
 
 /// This process's variables, as far as they are text.

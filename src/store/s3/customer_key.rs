@@ -33,7 +33,8 @@ impl CustomerKey {
     /// 32 bytes, as they are or in base64. Errors, without a byte of it: a file that others
     /// may read, or that holds no key.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let mut file = File::open(path).map_err(|error| error.to_string())?;
+        let file = File::open(path);
+        let mut file = file.map_err(|error| format!("name a file that can be read: {error}"))?;
         let found = file.metadata().map_err(|error| error.to_string())?;
         if !found.is_file() {
             return Err("it is not a file".to_owned());
