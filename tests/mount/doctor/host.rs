@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use super::{WITHIN, line, report, told};
-use crate::support::control::{mediafs, status};
+use crate::support::control::{listening, mediafs, status};
 use crate::support::mount::detach;
 use crate::support::programs::{has_all, run_by, run_shell, run_within};
 use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
@@ -111,6 +111,17 @@ fn what_kernel_and_daemon_agreed_on_is_told_of_a_successor_too() {
     fs::read_dir(&mount.root).unwrap();
     wait_until(WITHIN, "a successor", || status(&mount)["pid"] != daemon);
     assert_eq!(status(&mount)["fuse"], agreed);
+}
+
+#[test]
+fn a_mount_whose_socket_is_gone_is_told() {
+    let mount = Mount::fresh();
+    fs::remove_file(listening(&mount)).unwrap();
+    let (findings, code) = report(&mut mount.subcommand("doctor"));
+    let line = line(&findings, "negotiated");
+    assert_eq!((&line["state"], code), (&"warn".into(), 0), "{line:#}");
+    let words = ["no daemon answers", "mediafs healthcheck"];
+    has_all(&line.to_string(), &words);
 }
 
 /// A process in a mount namespace of its own, with a bind of the folder above a mountpoint.
