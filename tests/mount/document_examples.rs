@@ -3,13 +3,14 @@
 //!
 //! A block of code says by its first words what becomes of it: `console run` is
 //! typed, and what it shows below a command has to be its output; with a NAME
-//! behind it, the service `mediafs@NAME` is started before. `toml FILE` is
+//! behind it, the service `mediafs@NAME` is started before. `console ask` is the same at
+//! a terminal, where each question gets a yes. `toml FILE` is
 //! read by the parser and written to FILE, as `env FILE` is; `fstab` is mounted by mount(8). Later
 //! blocks build on files of earlier ones; what is mounted ends with its block.
 //!
-//! A plain `console` is not typed: it asks at a terminal (import, move, `--materialize`),
-//! shows one answer of several (doctor), is run by the test script (`scripts/demo`), or
-//! needs what other tests have: containers, Kubernetes, a package (`tests/host/`).
+//! A plain `console` is not typed: it shows one answer of several (doctor), is run by the
+//! test script (`scripts/demo`), or needs what other tests have: files below a mount,
+//! containers, Kubernetes, a package (`tests/host/`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
 use crate::support::{Client, Machine, Server};
 
 const BUCKET: &str = "my-bucket";
-const BUCKET_OF_AUTHENTIK: &str = "authentik";
+/// Those that the examples name besides.
+const OTHER_BUCKETS: [&str; 3] = ["authentik", "old-bucket", "new-bucket"];
 
 #[derive(Debug)]
 struct Example {
@@ -80,6 +82,21 @@ fn steps(text: &str) -> Vec<(String, Vec<String>)> {
     steps
 }
 
+/// The machine has none of its own.
+const TERMINALS: &str = "[ -e /dev/ptmx ] || {
+     mkdir -p /dev/pts
+     mount -t devpts -o ptmxmode=666 devpts /dev/pts
+     ln -s pts/ptmx /dev/ptmx
+ }";
+
+/// Where a command reads and writes.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    Pipe,
+    /// Each of its questions is answered.
+    Terminal,
+}
+
 struct Typist {
     machine: Machine,
     server: &'static Server,
@@ -90,7 +107,13 @@ impl Typist {
         let (server, machine) = (Server::shared(), Machine::boot());
         let client = Client::new(server);
         client.create_bucket(BUCKET);
-        client.create_bucket(BUCKET_OF_AUTHENTIK);
+        for bucket in OTHER_BUCKETS {
+            client.create_bucket(bucket);
+        }
+        client.put("old-bucket", "media/a", b"old");
+        let uploads = machine.path("/srv/uploads");
+        fs::create_dir_all(&uploads).unwrap();
+        fs::write(uploads.join("a"), "x").unwrap();
         let owner = &server.owner;
         let credentials = format!(
             "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
@@ -132,9 +155,14 @@ impl Typist {
     }
 
     #[track_caller]
-    fn runs(&self, example: &Example) {
+    fn runs(&self, example: &Example, at: At) {
         for (command, shown) in steps(&example.text) {
-            let said = self.types(&command);
+            let said = self.types(&match at {
+                At::Pipe => command.clone(),
+                At::Terminal => {
+                    format!("{TERMINALS}\nprintf 'y\ny\n' | script -qec '{command}' /dev/null")
+                }
+            });
             if !shown.is_empty() {
                 let said: Vec<&str> = said.lines().collect();
                 assert_eq!(said, shown, "{}: {command}", example.document.display());
@@ -170,6 +198,8 @@ impl Typist {
                done"#,
         );
         self.types("systemctl stop 'mediafs@*.service'; umount -a -t fuse.mediafs");
+        // A directory that has taken a mount's place.
+        self.types("! mountpoint -q /srv/media || umount /srv/media");
     }
 }
 
@@ -181,11 +211,15 @@ fn every_example_of_a_document_works_as_it_stands_there() {
         println!("{}: {}", example.document.display(), example.text);
         let mut words = example.kind.split(' ');
         match (words.next(), words.next()) {
-            (Some("console"), Some("run")) => {
+            (Some("console"), Some(how @ ("run" | "ask"))) => {
                 if let Some(name) = words.next() {
                     typist.types(&format!("systemctl start mediafs@{name}"));
                 }
-                typist.runs(&example);
+                let at = match how {
+                    "ask" => At::Terminal,
+                    _ => At::Pipe,
+                };
+                typist.runs(&example, at);
                 counts[0] += 1;
             }
             (Some("toml" | "env"), Some(path)) => {
