@@ -62,7 +62,7 @@ pub struct Adapter {
 #[derive(Debug, Clone, Default)]
 pub struct WatchedAdapter {
     /// How the threads do that take requests.
-    pub loops: Arc<ThreadWatch>,
+    pub threads: Arc<ThreadWatch>,
     /// What the requests come to.
     pub calls: Arc<CallCounters>,
     /// Holds back calls that change something.
@@ -188,7 +188,7 @@ impl Adapter {
 
     /// Runs what a panic does not lead out of.
     fn contained(&self, call: Call, run: impl FnOnce()) {
-        let _at_work = self.watched.loops.at_work();
+        let _busy = self.watched.threads.busy();
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
             panicked(call);
         }
@@ -202,7 +202,7 @@ impl Adapter {
         reply: Option<Arc<dyn Interruptible>>,
         answer: impl Future<Output = ()> + Send + 'static,
     ) {
-        let _at_work = self.watched.loops.at_work();
+        let _busy = self.watched.threads.busy();
         let _runtime = self.runtime.enter();
         let in_flight = self.in_flight(request);
         let stopwatch = self.watched.calls.begin(call.operation);

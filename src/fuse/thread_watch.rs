@@ -31,7 +31,7 @@ impl Default for ThreadWatch {
 }
 
 impl ThreadWatch {
-    pub(super) fn at_work(&self) -> BusyGuard<'_> {
+    pub(super) fn busy(&self) -> BusyGuard<'_> {
         let slot = self.busy_since.get(own_number());
         if let Some(slot) = slot {
             slot.store(self.now_ms() + 1, Ordering::Relaxed);
@@ -80,14 +80,14 @@ mod tests {
     fn a_thread_that_stays_at_one_request_is_stuck_and_one_that_waits_is_not() {
         let watch = ThreadWatch::default();
         assert_eq!(watch.stuck(Duration::ZERO), 0);
-        let at_work = watch.at_work();
+        let busy = watch.busy();
         let deadline = Instant::now() + Duration::from_secs(10);
         while watch.stuck(Duration::from_millis(5)) == 0 {
             assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }
         assert_eq!(watch.stuck(Duration::from_secs(3600)), 0);
-        drop(at_work);
+        drop(busy);
         assert_eq!(watch.stuck(Duration::ZERO), 0);
     }
 }

@@ -90,7 +90,7 @@ impl RunningMount {
     /// A stat by another process through the kernel and back within `limit`, and no thread
     /// that has been at one request for longer than `thread_limit`. Errors: why not.
     pub async fn answers(&self, limit: Duration, thread_limit: Duration) -> Result<(), String> {
-        let stuck = self.adapter.loops.stuck(thread_limit);
+        let stuck = self.adapter.threads.stuck(thread_limit);
         if stuck > 0 {
             return Err(format!("{stuck} threads are stuck in a request"));
         }
