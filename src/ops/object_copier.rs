@@ -39,7 +39,7 @@ impl ObjectCopier {
                 .upload_headers(&target.inode, &name, &LowerLayer::Empty, None)?;
         let begun = self.carried_out.begun(request);
         let was_begun = begun.is_some();
-        let etag = match begun.filter(|begun| begun.tells_version) {
+        let etag = match begun.filter(|begun| begun.etag_is_known) {
             Some(begun) => begun.etag,
             None => {
                 let version = target.inode.state().remote.clone();

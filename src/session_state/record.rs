@@ -165,8 +165,12 @@ pub struct Basis {
     #[serde(default)]
     pub etag: Option<ETag>,
     /// `etag` is what was known to be there, or that nothing was.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub tells_version: bool,
+    #[serde(
+        default,
+        rename = "tells_version",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub etag_is_known: bool,
     /// The time by the store's clock in milliseconds since 1970, where it is known.
     #[serde(default)]
     pub at_ms: Option<u64>,
@@ -182,7 +186,7 @@ impl Basis {
         let stored = None;
         Self {
             etag,
-            tells_version: true,
+            etag_is_known: true,
             at_ms,
             stored,
         }

@@ -514,10 +514,10 @@ fn a_session_of_the_previous_version_is_gone_on_with() {
 #[test]
 fn a_daemon_of_the_previous_version_does_not_tell_which_version_a_copy_replaces() {
     let before: Basis = serde_json::from_str(r#"{"etag":null,"at_ms":null}"#).unwrap();
-    assert!(!before.tells_version);
+    assert!(!before.etag_is_known);
     let now = serde_json::to_vec(&Basis::new(None, None)).unwrap();
     let now: Basis = serde_json::from_slice(&now).unwrap();
-    assert!(now.tells_version);
+    assert!(now.etag_is_known);
 }
 
 #[test]
