@@ -1,7 +1,7 @@
 //! The conditions on which staged content goes to the store.
 
 use super::content::Content;
-use super::layers::{LowerLayer, Sealed};
+use super::layers::{LowerLayer, SealedStage};
 use crate::namespace::Inode;
 use crate::store::WriteCondition;
 use crate::vocabulary::{Intent, NameState};
@@ -28,7 +28,7 @@ pub fn condition_of(content: &Content) -> WriteCondition {
 }
 
 /// The same where the staged content takes the place of a sealed one that was never sent.
-pub fn condition_over(content: &Content, superseded: &Sealed) -> WriteCondition {
+pub fn condition_over(content: &Content, superseded: &SealedStage) -> WriteCondition {
     match (content.intent, &superseded.condition) {
         (Intent::Replace, WriteCondition::IfMatch(_)) => WriteCondition::Always,
         (_, condition) => condition.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::changes::Changes;
-use super::layers::{LowerLayer, Sealed};
+use super::layers::{LowerLayer, SealedStage};
 use super::moved_object::MovedObject;
 use crate::error::FsError;
 use crate::namespace::{InodeState, Pin};
@@ -97,7 +97,7 @@ impl Content {
 
     /// The sealed stage to be uploaded first, which counts as sent from now on:
     /// nothing takes its place any more.
-    pub fn begin_upload(&self) -> Option<(Arc<Sealed>, PriorAttempt)> {
+    pub fn begin_upload(&self) -> Option<(Arc<SealedStage>, PriorAttempt)> {
         let top = self.base.sealed()?;
         if self.is_nameless() || self.failed.is_some() {
             return None;
@@ -114,7 +114,7 @@ impl Content {
     /// The file took its new name, under which the store is known to have this.
     ///
     /// Returns the stage that is not wanted any more, as `detach_from_object` does.
-    pub fn renamed(&mut self, known: &WriteCondition) -> Option<Arc<Sealed>> {
+    pub fn renamed(&mut self, known: &WriteCondition) -> Option<Arc<SealedStage>> {
         if self.intent == Intent::Exclusive {
             self.intent = Intent::Replace;
         }
@@ -134,7 +134,7 @@ impl Content {
     ///
     /// Returns the stage whose upload was cancelled and that the one above it
     /// replaces whole. It is to be discarded once the journal knows.
-    pub fn detach_from_object(&mut self, known: &WriteCondition) -> Option<Arc<Sealed>> {
+    pub fn detach_from_object(&mut self, known: &WriteCondition) -> Option<Arc<SealedStage>> {
         self.intent = Intent::Replace;
         let superseded = self.drop_superseded();
         self.base = self.base.map_sealed(|sealed| {
@@ -166,7 +166,7 @@ impl Content {
                         (LowerLayer::Object(object.clone()), condition, known)
                     }
                     LowerLayer::Object(_) => {
-                        let Sealed {
+                        let SealedStage {
                             base,
                             condition,
                             known,
@@ -183,7 +183,7 @@ impl Content {
 
     /// Takes the lower sealed stage away where the upper one shows nothing of it: it
     /// would be seen under the new name, as a version from before the rename.
-    fn drop_superseded(&mut self) -> Option<Arc<Sealed>> {
+    fn drop_superseded(&mut self) -> Option<Arc<SealedStage>> {
         let top = self.base.sealed()?;
         let superseded = top.base.sealed()?.clone();
         if top.stage.depends_on_base() {

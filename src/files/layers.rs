@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::error::FsError;
-use crate::journal::{SealedBase, SealedStage};
+use crate::journal::{SealRecord, SealedBase};
 use crate::namespace::Attributes;
 use crate::read_path::Reader;
 use crate::store::{ETag, WriteCondition};
@@ -21,12 +21,12 @@ pub enum LowerLayer {
     Empty,
     Object(Arc<ObjectId>),
     /// A stage that is being uploaded.
-    Sealed(Arc<Sealed>),
+    Sealed(Arc<SealedStage>),
 }
 
 /// A stage that does not change any more, over what it is based on.
 #[derive(Debug)]
-pub struct Sealed {
+pub struct SealedStage {
     pub stage: Stage,
     pub base: LowerLayer,
     /// Counts once the base is none that is to be uploaded first. `Always`
@@ -54,7 +54,7 @@ pub struct Sent {
 
 impl Sent {
     /// As the journal has it of a predecessor.
-    pub fn maybe(sealed: &SealedStage) -> Self {
+    pub fn maybe(sealed: &SealRecord) -> Self {
         Self {
             maybe: AtomicBool::new(true),
             attributes_set: AtomicBool::new(sealed.attributes_set),
@@ -141,7 +141,7 @@ impl LowerLayer {
     }
 
     /// The stage that is to be uploaded, if one is.
-    pub fn sealed(&self) -> Option<&Arc<Sealed>> {
+    pub fn sealed(&self) -> Option<&Arc<SealedStage>> {
         match self {
             Self::Sealed(sealed) => Some(sealed),
             Self::Empty | Self::Object(_) => None,
@@ -190,13 +190,13 @@ impl LowerLayer {
     /// take the place of something else.
     pub fn map_sealed(
         &self,
-        change: impl Fn(&Sealed) -> (LowerLayer, WriteCondition, WriteCondition) + Copy,
+        change: impl Fn(&SealedStage) -> (LowerLayer, WriteCondition, WriteCondition) + Copy,
     ) -> Self {
         let Self::Sealed(sealed) = self else {
             return self.clone();
         };
         let (base, condition, known) = change(sealed);
-        Self::Sealed(Arc::new(Sealed {
+        Self::Sealed(Arc::new(SealedStage {
             stage: sealed.stage.clone(),
             base: base.map_sealed(change),
             condition,
@@ -210,7 +210,7 @@ impl LowerLayer {
         let Self::Sealed(sealed) = self else {
             return self.clone();
         };
-        Self::Sealed(Arc::new(Sealed {
+        Self::Sealed(Arc::new(SealedStage {
             stage: sealed.stage.clone(),
             base: sealed.base.unsent(),
             condition: sealed.condition.clone(),
@@ -220,10 +220,10 @@ impl LowerLayer {
     }
 
     /// The same with another in the place of one sealed stage.
-    pub fn replace(&self, old: &Arc<Sealed>, new: &Arc<Sealed>) -> Self {
+    pub fn replace(&self, old: &Arc<SealedStage>, new: &Arc<SealedStage>) -> Self {
         match self {
             Self::Sealed(sealed) if Arc::ptr_eq(sealed, old) => Self::Sealed(new.clone()),
-            Self::Sealed(sealed) => Self::Sealed(Arc::new(Sealed {
+            Self::Sealed(sealed) => Self::Sealed(Arc::new(SealedStage {
                 stage: sealed.stage.clone(),
                 base: sealed.base.replace(old, new),
                 condition: sealed.condition.clone(),

@@ -102,7 +102,7 @@ pub use file_handle::{FileHandle, PagesAtOpen};
 pub use given_up::Closes;
 pub use handles::Handles;
 pub use interruption::{PendingCall, check_awaited, run_for, to_the_end};
-pub use layers::{LowerLayer, ReadSegment, Sealed, fetch};
+pub use layers::{LowerLayer, ReadSegment, SealedStage, fetch};
 pub use listed::Listed;
 pub use moved_object::{Moved, MovedObject};
 pub use named_opens::{AwaitedOpens, NamedOpens};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::conditions::{condition_of, condition_over, known_under_name};
 use super::file::OpenFile;
-use super::layers::{LowerLayer, Sealed, Sent};
+use super::layers::{LowerLayer, SealedStage, Sent};
 use crate::error::FsError;
 use crate::journal::SealedBase;
 use crate::namespace::LocalState;
@@ -24,13 +24,13 @@ use crate::write_path::{LostFile, LostReason, PriorAttempt, RecoveredStage, Stag
 pub enum Sealing {
     /// It has all that counts; what it supersedes is not needed any more.
     Whole {
-        sealed: Arc<Sealed>,
-        superseded: Option<Arc<Sealed>>,
+        sealed: Arc<SealedStage>,
+        superseded: Option<Arc<SealedStage>>,
     },
     /// It is to be absorbed by the one below, which is longer.
     Absorbed {
-        sealed: Arc<Sealed>,
-        below: Arc<Sealed>,
+        sealed: Arc<SealedStage>,
+        below: Arc<SealedStage>,
     },
 }
 
@@ -53,8 +53,9 @@ impl OpenFile {
         };
         let below = content.base.sealed().cloned();
         // Nor can what is not here be copied.
-        let stands =
-            |below: &Arc<Sealed>| below.sent.is_maybe() || below.stage.file().offloaded().has_any();
+        let stands = |below: &Arc<SealedStage>| {
+            below.sent.is_maybe() || below.stage.file().offloaded().has_any()
+        };
         let below = below.filter(|below| !stands(below));
         let (condition, known) = match &below {
             Some(below) => (condition_over(&content, below), below.known.clone()),
@@ -75,7 +76,7 @@ impl OpenFile {
             }
             (None, None) => content.base.clone(),
         };
-        let sealed = Arc::new(Sealed {
+        let sealed = Arc::new(SealedStage {
             stage,
             base,
             condition,
@@ -98,7 +99,7 @@ impl OpenFile {
     /// A sealed stage has the bytes of the one over it too, which is in its place.
     ///
     /// False where the file has become another meanwhile: both are needed still.
-    pub fn absorbed(&self, sealed: &Sealed, whole: Stage) -> bool {
+    pub fn absorbed(&self, sealed: &SealedStage, whole: Stage) -> bool {
         let mut content = self.edit();
         let Some(top) = content.base.sealed().cloned() else {
             return false;
@@ -110,7 +111,7 @@ impl OpenFile {
         if ids != [&sealed.stage, &whole].map(|stage| stage.file().id()) {
             return false;
         }
-        content.base = LowerLayer::Sealed(Arc::new(Sealed {
+        content.base = LowerLayer::Sealed(Arc::new(SealedStage {
             stage: whole,
             base: below.base.clone(),
             condition: top.condition.clone(),
@@ -135,7 +136,7 @@ impl OpenFile {
             SealedBase::Stage(_) => content.base.clone(),
         };
         let size_bytes = content.stage.as_ref().map_or(sealed.len, Stage::len);
-        content.base = LowerLayer::Sealed(Arc::new(Sealed {
+        content.base = LowerLayer::Sealed(Arc::new(SealedStage {
             stage: Stage::recovered(file, &sealed),
             base,
             condition: sealed.condition,
@@ -155,12 +156,12 @@ impl OpenFile {
 
     /// The sealed stage to be uploaded first, which counts as sent from now on:
     /// nothing takes its place any more. To be called with `seal_lock`.
-    pub fn begin_upload(&self) -> Option<(Arc<Sealed>, PriorAttempt)> {
+    pub fn begin_upload(&self) -> Option<(Arc<SealedStage>, PriorAttempt)> {
         self.content.lock().begin_upload()
     }
 
     /// The same, for who took on the uploading: when there is none, it ends.
-    pub fn begin_next_upload(&self) -> Option<(Arc<Sealed>, PriorAttempt)> {
+    pub fn begin_next_upload(&self) -> Option<(Arc<SealedStage>, PriorAttempt)> {
         let mut content = self.content.lock();
         let next = content.begin_upload();
         content.has_uploader = next.is_some();
@@ -168,7 +169,7 @@ impl OpenFile {
     }
 
     /// Every sealed stage, the one to be uploaded first before those over it.
-    pub fn sealed_stages(&self) -> Vec<Arc<Sealed>> {
+    pub fn sealed_stages(&self) -> Vec<Arc<SealedStage>> {
         let content = self.content.lock();
         let top = content.base.sealed().filter(|_| !content.is_nameless());
         let mut stages: Vec<_> = std::iter::successors(top, |sealed| sealed.base.sealed())
@@ -191,12 +192,12 @@ impl OpenFile {
     /// Errors: the spool's.
     pub fn fill_from_lower(
         &self,
-        sealed: &Arc<Sealed>,
+        sealed: &Arc<SealedStage>,
         below: &[u8],
-    ) -> Result<Arc<Sealed>, FsError> {
+    ) -> Result<Arc<SealedStage>, FsError> {
         let mut stage = sealed.stage.clone();
         stage.fill(0, below)?;
-        let whole = Arc::new(Sealed {
+        let whole = Arc::new(SealedStage {
             stage,
             base: sealed.base.clone(),
             condition: sealed.condition.clone(),
@@ -210,7 +211,11 @@ impl OpenFile {
 
     /// The sealed content is in the store as this object. What is sealed over it
     /// is based on the object from now on, and returned. To be called with `seal_lock`.
-    pub fn uploaded(&self, sealed: &Arc<Sealed>, object: Arc<ObjectId>) -> Option<Arc<Sealed>> {
+    pub fn uploaded(
+        &self,
+        sealed: &Arc<SealedStage>,
+        object: Arc<ObjectId>,
+    ) -> Option<Arc<SealedStage>> {
         let mut content = self.edit();
         if content.name == NameState::TakenOver {
             content.name = NameState::Own;
@@ -227,7 +232,7 @@ impl OpenFile {
             } else {
                 known.clone()
             };
-            let over = Arc::new(Sealed {
+            let over = Arc::new(SealedStage {
                 stage: over.stage.clone(),
                 base: LowerLayer::Object(object),
                 condition,
@@ -279,13 +284,13 @@ impl OpenFile {
     }
 
     /// Whether something is sealed over these bytes, which takes along what is to be stored.
-    pub fn is_sealed_over(&self, sealed: &Arc<Sealed>) -> bool {
+    pub fn is_sealed_over(&self, sealed: &Arc<SealedStage>) -> bool {
         let content = self.content.lock();
         let top = content.base.sealed();
         top.is_some_and(|top| !Arc::ptr_eq(top, sealed))
     }
 
-    fn move_to_lost_found(&self, sealed: &Sealed, why: &FsError) {
+    fn move_to_lost_found(&self, sealed: &SealedStage, why: &FsError) {
         let key = self.inode.key(&self.stage_factory.keys);
         let lost = LostFile {
             key: key.as_ref(),
@@ -386,7 +391,11 @@ mod tests {
         (dir, file)
     }
 
-    fn absorb(file: &OpenFile, later: &Arc<Sealed>, below: &Arc<Sealed>) -> Arc<Sealed> {
+    fn absorb(
+        file: &OpenFile,
+        later: &Arc<SealedStage>,
+        below: &Arc<SealedStage>,
+    ) -> Arc<SealedStage> {
         let conditions = (later.condition.clone(), later.known.clone());
         let record = later
             .stage
@@ -408,7 +417,7 @@ mod tests {
         })
     }
 
-    fn sealed(file: &OpenFile) -> Arc<Sealed> {
+    fn sealed(file: &OpenFile) -> Arc<SealedStage> {
         match file.seal().unwrap().unwrap() {
             Sealing::Whole { sealed, .. } | Sealing::Absorbed { sealed, .. } => sealed,
         }
@@ -601,10 +610,10 @@ mod tests {
             let mut stage = Stage::new(stage, 5 * base.is_some() as u64);
             stage.write(0, text.as_bytes()).unwrap();
             let below = base.map(|at| {
-                let below: &crate::journal::SealedStage = &records[at];
+                let below: &crate::journal::SealRecord = &records[at];
                 SealedBase::Stage(below.stage)
             });
-            records.push(crate::journal::SealedStage {
+            records.push(crate::journal::SealRecord {
                 stage: stage.file().id(),
                 key: Key::new("f"),
                 headers: Default::default(),

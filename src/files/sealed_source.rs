@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::file::StageFactory;
-use super::layers::{ReadSegment, Sealed, fetch, plan_staged};
+use super::layers::{ReadSegment, SealedStage, fetch, plan_staged};
 use crate::error::FsError;
 use crate::journal::UploadStart;
 use crate::read_path::Reader;
@@ -19,7 +19,7 @@ use crate::write_path::{
 /// A sealed stage over its lower layer, and where its upload is noted.
 #[derive(Debug)]
 pub struct SealedSource {
-    pub sealed: Arc<Sealed>,
+    pub sealed: Arc<SealedStage>,
     pub reader: Arc<Reader>,
     pub stage_factory: Arc<StageFactory>,
 }

@@ -44,7 +44,7 @@ pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
 pub use peeked::Peeked;
 pub use record::{
-    Absorbed, Originals, Record, RenameIntent, SealedBase, SealedHeaders, SealedStage, StageRecord,
+    Absorbed, Originals, Record, RenameIntent, SealRecord, SealedBase, SealedHeaders, StageRecord,
     UploadStart,
 };
 pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};

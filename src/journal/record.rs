@@ -27,7 +27,7 @@ pub enum Record {
     Begun { stage: StageId, key: Key },
     /// The stage's bytes are fixed and to be uploaded; said again when key or
     /// condition change.
-    Sealed(Box<SealedStage>),
+    Sealed(Box<SealRecord>),
     /// A sealed stage has the bytes of the one over it too; said before they are copied.
     Absorbed(Box<Absorbed>),
     /// The parts of a stage's upload are there and about to become this version.
@@ -151,7 +151,7 @@ impl RenameIntent {
 
 /// All that it takes to upload a stage in another life of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SealedStage {
+pub struct SealRecord {
     pub stage: StageId,
     pub key: Key,
     pub headers: ObjectHeaders,
@@ -204,11 +204,11 @@ pub struct Absorbed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedHeaders {
     pub headers: ObjectHeaders,
-    /// As `SealedStage` has it.
+    /// As `SealRecord` has it.
     pub attributes_set: bool,
 }
 
-impl SealedStage {
+impl SealRecord {
     /// The stage has these bytes too. Said twice it comes to the same.
     pub fn absorb(&mut self, absorbed: &Absorbed) {
         let mut written: RangeSet<u64> = self.written.drain(..).collect();
@@ -285,7 +285,7 @@ impl SealedBase {
 #[derive(Debug, Clone)]
 pub struct StageRecord {
     pub key: Key,
-    pub sealed: Option<SealedStage>,
+    pub sealed: Option<SealRecord>,
     /// The multipart upload by which it goes to S3, if one was begun.
     pub sending: Option<UploadStart>,
     /// What only that upload has of it.

@@ -15,7 +15,7 @@ fn begun(id: u64) -> Record {
 }
 
 fn sealed(id: u64, key: &str) -> Record {
-    Record::Sealed(Box::new(SealedStage {
+    Record::Sealed(Box::new(SealRecord {
         stage: StageId(id),
         key: Key::new(key),
         headers: ObjectHeaders::default(),

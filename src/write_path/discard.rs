@@ -43,14 +43,14 @@ pub fn discard_entry(entry: &Entry) -> Result<(), SpoolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Durable, SealedStage};
+    use crate::journal::{Durable, SealRecord};
     use crate::store::{Key, ObjectHeaders, WriteCondition};
     use crate::write_path::SpoolView;
 
     fn seal(spool: &Spool, key: &str, base: SealedBase) -> StageId {
         let stage = spool.create(Some(&Key::new(key))).unwrap();
         stage.write(0, b"bytes").unwrap();
-        let sealed = SealedStage {
+        let sealed = SealRecord {
             stage: stage.id(),
             key: Key::new(key),
             headers: ObjectHeaders::default(),

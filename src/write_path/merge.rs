@@ -215,7 +215,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::journal::{BLOCK_BYTES, SealedBase, SealedStage};
+    use crate::journal::{BLOCK_BYTES, SealRecord, SealedBase};
     use crate::store::Key;
     use crate::vocabulary::StageId;
     use crate::write_path::RecoveredStage;
@@ -226,8 +226,8 @@ mod tests {
         (WriteCondition::IfAbsent, WriteCondition::Always)
     }
 
-    fn as_sealed(stage: &Stage) -> SealedStage {
-        SealedStage {
+    fn as_sealed(stage: &Stage) -> SealRecord {
+        SealRecord {
             stage: stage.file().id(),
             key: Key::new("k"),
             headers: ObjectHeaders::default(),

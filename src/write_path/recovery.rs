@@ -11,7 +11,7 @@ use super::lost_found::{LostFile, LostReason};
 use super::merge::absorb_again;
 use super::spool::{Recovered, RecoveredStage, Spool};
 use super::stage::Stage;
-use crate::journal::{SealedStage, is_full};
+use crate::journal::{SealRecord, is_full};
 use crate::session_state::{SavedFile, SavedStage, SessionState};
 use crate::store::Key;
 use crate::vocabulary::StageId;
@@ -121,7 +121,7 @@ impl Spool {
         Ok(())
     }
 
-    fn recover_sealed(&self, sealed: Vec<SealedStage>) -> io::Result<Vec<RecoveredStage>> {
+    fn recover_sealed(&self, sealed: Vec<SealRecord>) -> io::Result<Vec<RecoveredStage>> {
         let (wanted, obsolete) = in_order(sealed);
         let mut recovered = Vec::new();
         for sealed in wanted {
@@ -140,7 +140,7 @@ impl Spool {
                 Err(error) => return Err(error),
             }
         }
-        for SealedStage { stage, key, .. } in obsolete {
+        for SealRecord { stage, key, .. } in obsolete {
             tracing::info!(%key, "skipping a stage of the predecessor: a later one replaces it");
             if let Ok(file) = self.find_stage(&self.stage_dir, stage, &[]) {
                 self.discard(&file);
@@ -205,10 +205,10 @@ impl Spool {
 /// over a stage that the journal does not have, or that has no file: uploaded, it would
 /// have holes.
 fn take_over_doubtful(
-    sealed: &mut Vec<SealedStage>,
+    sealed: &mut Vec<SealRecord>,
     doubtful: &mut HashSet<StageId>,
     has_file: impl Fn(StageId) -> bool,
-) -> Vec<SealedStage> {
+) -> Vec<SealRecord> {
     let known = sealed.iter().map(|it| it.stage);
     let known: HashSet<StageId> = known.filter(|id| has_file(*id)).collect();
     let mut taken = Vec::new();
@@ -228,12 +228,12 @@ fn take_over_doubtful(
 ///
 /// The rest are versions that a later one took the place of, by an upload, a
 /// merge or a rename, when the daemon died before it could say that they are done.
-fn in_order(sealed: Vec<SealedStage>) -> (Vec<SealedStage>, Vec<SealedStage>) {
-    let below = |sealed: &SealedStage| sealed.base.stage();
+fn in_order(sealed: Vec<SealRecord>) -> (Vec<SealRecord>, Vec<SealRecord>) {
+    let below = |sealed: &SealRecord| sealed.base.stage();
     let is_below: HashSet<StageId> = sealed.iter().filter_map(below).collect();
     let tops = sealed.iter().filter(|it| !is_below.contains(&it.stage));
     let tops: HashMap<Key, StageId> = tops.map(|it| (it.key.clone(), it.stage)).collect();
-    let mut all: HashMap<StageId, SealedStage> =
+    let mut all: HashMap<StageId, SealRecord> =
         sealed.into_iter().map(|it| (it.stage, it)).collect();
     let mut wanted = Vec::new();
     for top in tops.into_values() {
@@ -268,8 +268,8 @@ mod tests {
     use super::*;
     use crate::journal::SealedBase;
 
-    fn sealed(id: u64, key: &str, base: SealedBase) -> SealedStage {
-        SealedStage {
+    fn sealed(id: u64, key: &str, base: SealedBase) -> SealRecord {
+        SealRecord {
             stage: StageId(id),
             key: Key::new(key),
             headers: crate::store::ObjectHeaders::default(),
@@ -305,14 +305,14 @@ mod tests {
             sealed(4, "other", SealedBase::Empty),
         ];
         let taken = take_over_doubtful(&mut stages, &mut HashSet::new(), |_| true);
-        let ids = |stages: &[SealedStage]| stages.iter().map(|it| it.stage.0).collect::<Vec<_>>();
+        let ids = |stages: &[SealRecord]| stages.iter().map(|it| it.stage.0).collect::<Vec<_>>();
         assert_eq!((ids(&taken), ids(&stages)), (vec![2, 3], vec![4]));
     }
 
     #[test]
     fn versions_that_a_later_one_took_the_place_of_are_passed_over() {
         let over = |id| SealedBase::Stage(StageId(id));
-        let ids = |stages: &[SealedStage]| stages.iter().map(|it| it.stage.0).collect::<Vec<_>>();
+        let ids = |stages: &[SealRecord]| stages.iter().map(|it| it.stage.0).collect::<Vec<_>>();
         // 1 was told of again once it had all of its file.
         let (wanted, rest) = in_order(vec![
             sealed(2, "k", over(1)),

@@ -29,7 +29,7 @@ use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::journal::{
-    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealedHeaders, SealedStage,
+    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealRecord, SealedHeaders,
     UploadStart, sync_dir,
 };
 use crate::private;
@@ -41,7 +41,7 @@ use crate::vocabulary::StageId;
 #[derive(Debug)]
 pub struct RecoveredStage {
     pub file: Arc<StageFile>,
-    pub sealed: SealedStage,
+    pub sealed: SealRecord,
     /// The multipart upload by which it was going there.
     pub sending: Option<UploadStart>,
 }
@@ -194,7 +194,7 @@ impl Spool {
     ///
     /// With `Durable::Yes` it outlives a power loss once this returns. Its file is open
     /// only while somebody uses it from now on.
-    pub fn seal(&self, file: &StageFile, sealed: SealedStage, durable: Durable) -> io::Result<()> {
+    pub fn seal(&self, file: &StageFile, sealed: SealRecord, durable: Durable) -> io::Result<()> {
         if durable == Durable::Yes {
             file.sync()?;
             failpoint::at(Point::SealStageSynced);
@@ -369,7 +369,7 @@ mod tests {
         open.write(0, b"half").unwrap();
         let stage = spool.create(Some(&key)).unwrap();
         stage.write(0, b"precious").unwrap();
-        let sealed = SealedStage {
+        let sealed = SealRecord {
             stage: stage.id(),
             key,
             headers: crate::store::ObjectHeaders::default(),

@@ -8,7 +8,7 @@ use rangemap::RangeSet;
 
 use super::stage_file::StageFile;
 use crate::error::FsError;
-use crate::journal::{BlockSum, Offloaded, SealedStage};
+use crate::journal::{BlockSum, Offloaded, SealRecord};
 use crate::session_state::{Record, SavedStage};
 use crate::store::Key;
 
@@ -122,7 +122,7 @@ impl Stage {
     }
 
     /// A stage as a predecessor left it.
-    pub fn recovered(file: Arc<StageFile>, sealed: &SealedStage) -> Self {
+    pub fn recovered(file: Arc<StageFile>, sealed: &SealRecord) -> Self {
         let stage = Self {
             file,
             len: sealed.len,

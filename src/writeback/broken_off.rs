@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::publish::{Asker, Brought, Uploads};
 use crate::error::FsError;
-use crate::files::{OpenFile, Sealed};
+use crate::files::{OpenFile, SealedStage};
 use crate::store::LateObject;
 use crate::task::caught;
 use crate::write_path::PriorAttempt;
@@ -20,7 +20,7 @@ impl Uploads {
     pub async fn publish(
         &self,
         file: &OpenFile,
-        sealed: &Arc<Sealed>,
+        sealed: &Arc<SealedStage>,
         prior: PriorAttempt,
         asker: Asker,
     ) -> Result<Brought, FsError> {
@@ -45,7 +45,7 @@ impl Uploads {
         self.object_of(sent).await
     }
 
-    async fn object_of(&self, sealed: &Arc<Sealed>) -> Option<LateObject> {
+    async fn object_of(&self, sealed: &Arc<SealedStage>) -> Option<LateObject> {
         let stage = &sealed.stage;
         if let Some(version) = sealed.sent.as_version() {
             return Some(LateObject::of_parts(version));

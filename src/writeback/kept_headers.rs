@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::FsError;
-use crate::files::{AttributeView, LowerLayer, OpenFile, Sealed, whole_seconds};
+use crate::files::{AttributeView, LowerLayer, OpenFile, SealedStage, whole_seconds};
 use crate::namespace::{
     Asked, Attributes, Namespace, learn_attributes, record_attributes, take_attributes,
 };
@@ -73,7 +73,7 @@ impl KeptHeaders {
     pub fn wanted_over(
         &self,
         file: &OpenFile,
-        sealed: &Sealed,
+        sealed: &SealedStage,
         wanted: &ObjectHeaders,
         found: &ObjectHeaders,
     ) -> Option<ObjectHeaders> {
@@ -147,7 +147,7 @@ impl KeptHeaders {
 
 /// Whether the copy that stores attributes may do better later. A store that fails at
 /// copies for long is no reason not to be done.
-pub fn is_passing(error: &FsError, sealed: &Sealed) -> bool {
+pub fn is_passing(error: &FsError, sealed: &SealedStage) -> bool {
     let is_passing = match error {
         FsError::TimedOut(_) => true,
         FsError::Store(error) => error.kind.is_transient(),

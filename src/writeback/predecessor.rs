@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::error::FsError;
 use crate::files::Durability;
-use crate::journal::SealedStage;
+use crate::journal::SealRecord;
 use crate::store::{DeleteQueue, ETag, Key, LATE_LIMIT, StoreOp, WriteCondition};
 
 /// What the predecessor may have sent, and S3 may do still.
@@ -65,7 +65,7 @@ impl Predecessor {
     }
 
     /// A predecessor may have been uploading this stage.
-    pub fn note_upload(&self, sealed: &SealedStage) {
+    pub fn note_upload(&self, sealed: &SealRecord) {
         let condition = match (&sealed.condition, &sealed.known) {
             (WriteCondition::Always, WriteCondition::Always) => &WriteCondition::IfAbsent,
             (WriteCondition::Always, known) => known,

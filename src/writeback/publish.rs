@@ -8,7 +8,7 @@ use super::sealer::Sealer;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
-    AttributeView, LowerLayer, MovedObject, OpenFile, Sealed, SealedSource, StageFactory,
+    AttributeView, LowerLayer, MovedObject, OpenFile, SealedSource, SealedStage, StageFactory,
 };
 use crate::namespace::{Attributes, Namespace, SubtreeLocks, entry_added, relearn_attributes};
 use crate::read_path::Reader;
@@ -97,7 +97,7 @@ impl Uploads {
     }
 
     /// The sealed stage to be uploaded first, of which the journal knows.
-    pub async fn begin_upload(&self, file: &OpenFile) -> Option<(Arc<Sealed>, PriorAttempt)> {
+    pub async fn begin_upload(&self, file: &OpenFile) -> Option<(Arc<SealedStage>, PriorAttempt)> {
         let _guard = file.seal_lock.lock().await;
         file.begin_upload()
     }
@@ -106,7 +106,7 @@ impl Uploads {
     pub async fn send_and_publish(
         &self,
         file: &OpenFile,
-        sealed: &Arc<Sealed>,
+        sealed: &Arc<SealedStage>,
         prior: PriorAttempt,
         asker: Asker,
     ) -> Result<Brought, FsError> {
@@ -153,7 +153,7 @@ impl Uploads {
         unstored.map_or(Ok(Brought::Stored), Err)
     }
 
-    fn is_found_by_bytes(&self, sealed: &Sealed) -> bool {
+    fn is_found_by_bytes(&self, sealed: &SealedStage) -> bool {
         let is_whole_here = !sealed.stage.file().offloaded().has_any();
         is_whole_here && self.uploader.sends_at_once(sealed.stage.len())
     }
@@ -165,8 +165,8 @@ impl Uploads {
     async fn fill_from_lower(
         &self,
         file: &OpenFile,
-        sealed: &Arc<Sealed>,
-    ) -> Result<Arc<Sealed>, FsError> {
+        sealed: &Arc<SealedStage>,
+    ) -> Result<Arc<SealedStage>, FsError> {
         let stage = &sealed.stage;
         if !stage.depends_on_base() || !self.uploader.sends_at_once(stage.len()) {
             return Ok(sealed.clone());
@@ -200,7 +200,7 @@ impl Uploads {
         }
     }
 
-    pub fn source(&self, sealed: &Arc<Sealed>) -> Arc<dyn ByteSource> {
+    pub fn source(&self, sealed: &Arc<SealedStage>) -> Arc<dyn ByteSource> {
         Arc::new(SealedSource {
             sealed: sealed.clone(),
             reader: self.reader.clone(),
@@ -211,7 +211,7 @@ impl Uploads {
     async fn send(
         &self,
         file: &OpenFile,
-        sealed: &Arc<Sealed>,
+        sealed: &Arc<SealedStage>,
         prior: PriorAttempt,
     ) -> Result<Made, FsError> {
         let (parent, name) = self
@@ -277,7 +277,7 @@ impl Uploads {
     async fn store_wanted(
         &self,
         file: &OpenFile,
-        sealed: &Arc<Sealed>,
+        sealed: &Arc<SealedStage>,
         object: &ObjectId,
         wanted: ObjectHeaders,
     ) -> Result<ObjectId, FsError> {

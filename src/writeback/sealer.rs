@@ -9,9 +9,9 @@ use tokio::task::spawn_blocking;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
-    AttributeView, Durability, OpenFile, Sealed, Sealing, StageFactory, long_files,
+    AttributeView, Durability, OpenFile, SealedStage, Sealing, StageFactory, long_files,
 };
-use crate::journal::{Durable, SealedHeaders, SealedStage};
+use crate::journal::{Durable, SealRecord, SealedHeaders};
 use crate::namespace::{Name, Namespace};
 use crate::store::ObjectHeaders;
 use crate::task::caught_now;
@@ -48,8 +48,8 @@ impl Sealer {
     async fn journal_or_revert(
         &self,
         file: &Arc<OpenFile>,
-        sealed: &Arc<Sealed>,
-        superseded: Option<Arc<Sealed>>,
+        sealed: &Arc<SealedStage>,
+        superseded: Option<Arc<SealedStage>>,
     ) -> Result<(), FsError> {
         match (self.journal_seal(file, sealed).await, self.durability) {
             (Ok(()), _) => {}
@@ -77,8 +77,8 @@ impl Sealer {
     async fn absorb(
         &self,
         file: &OpenFile,
-        sealed: &Arc<Sealed>,
-        below: &Arc<Sealed>,
+        sealed: &Arc<SealedStage>,
+        below: &Arc<SealedStage>,
     ) -> Result<(), FsError> {
         let Some((_, name)) = self.namespace.table().place(file.inode.ino) else {
             return Ok(());
@@ -152,7 +152,7 @@ impl Sealer {
     fn headers_of(
         &self,
         file: &OpenFile,
-        sealed: &Sealed,
+        sealed: &SealedStage,
         name: &Name,
     ) -> Result<ObjectHeaders, FsError> {
         self.attributes
@@ -160,7 +160,7 @@ impl Sealer {
     }
 
     /// Tells the journal of a sealed stage.
-    pub async fn journal_seal(&self, file: &OpenFile, sealed: &Sealed) -> Result<(), FsError> {
+    pub async fn journal_seal(&self, file: &OpenFile, sealed: &SealedStage) -> Result<(), FsError> {
         match self.namespace.table().place(file.inode.ino) {
             Some((dir, name)) => self.journal_seal_at(file, sealed, dir, &name).await,
             None => Ok(()),
@@ -170,7 +170,7 @@ impl Sealer {
     async fn journal_seal_at(
         &self,
         file: &OpenFile,
-        sealed: &Sealed,
+        sealed: &SealedStage,
         dir: Ino,
         name: &Name,
     ) -> Result<(), FsError> {
@@ -190,11 +190,11 @@ impl Sealer {
     fn record_of(
         &self,
         file: &OpenFile,
-        sealed: &Sealed,
+        sealed: &SealedStage,
         dir: Ino,
         name: &Name,
-    ) -> Result<SealedStage, FsError> {
-        Ok(SealedStage {
+    ) -> Result<SealRecord, FsError> {
+        Ok(SealRecord {
             stage: sealed.stage.file().id(),
             key: self.namespace.child_key(dir, name)?,
             headers: self.headers_of(file, sealed, name)?,
@@ -215,8 +215,8 @@ impl Sealer {
     pub async fn discard_stored(
         &self,
         file: &OpenFile,
-        stored: &Sealed,
-        over: Option<Arc<Sealed>>,
+        stored: &SealedStage,
+        over: Option<Arc<SealedStage>>,
     ) {
         let stored = stored.stage.file();
         if let Some(over) = over
