@@ -6,6 +6,7 @@ mod bulk;
 mod enqueue;
 mod kept;
 mod late;
+mod late_look;
 mod late_object;
 mod listing;
 mod made;

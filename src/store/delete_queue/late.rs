@@ -12,36 +12,32 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::StoreLog;
 use super::late_object::{LateObject, PAUSE_FIRST, Watched};
 use super::pending::excludes;
 use super::refusals::Refusals;
 use crate::store::{
-    DeleteRequest, ETag, HeadRequest, Key, LateChanges, ObjectMeta, ObjectStore, StoreClock,
-    StoreError, StoreErrorKind, StoreOp,
+    ETag, HeadRequest, Key, LateChanges, ObjectMeta, ObjectStore, StoreClock, StoreError,
+    StoreErrorKind, StoreOp,
 };
-
-const PAUSE_LIMIT: Duration = Duration::from_secs(10);
-const LOOKS_AT_ONCE: usize = 16;
 
 /// The keys that are watched for late objects.
 #[derive(Debug)]
 pub struct LateObjects {
-    store: Arc<dyn ObjectStore>,
-    log: Arc<dyn StoreLog>,
-    changes: LateChanges,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) log: Arc<dyn StoreLog>,
+    pub(super) changes: LateChanges,
     clock: Arc<StoreClock>,
-    watched: Mutex<BTreeMap<Key, Watched>>,
+    pub(super) watched: Mutex<BTreeMap<Key, Watched>>,
     /// Shared while a late object is deleted, alone while a key becomes one that is written.
-    deleting: tokio::sync::RwLock<()>,
-    added: Notify,
+    pub(super) deleting: tokio::sync::RwLock<()>,
+    pub(super) added: Notify,
     refusals: Arc<Refusals>,
 }
 
@@ -139,7 +135,7 @@ impl LateObjects {
     }
 
     /// A look for late objects of the key, sent then, was answered or not.
-    fn note_look(&self, key: &Key, sent: Instant, is_answered: bool) {
+    pub(super) fn note_look(&self, key: &Key, sent: Instant, is_answered: bool) {
         let time = self.clock.now().unwrap_or_else(SystemTime::now);
         let news = {
             let mut late = self.watched.lock();
@@ -179,7 +175,7 @@ impl LateObjects {
         self.changes.predecessor_landed(places, ask).await
     }
 
-    async fn ask(&self, key: &Key) -> Result<(), StoreError> {
+    pub(super) async fn ask(&self, key: &Key) -> Result<(), StoreError> {
         let request = HeadRequest { key: key.clone() };
         self.store.head(request).await.map(drop)
     }
@@ -250,164 +246,31 @@ impl LateObjects {
     }
 
     /// The object that was found is another client's: it is seen from now on.
-    fn show(&self, key: &Key, found: &ObjectMeta) {
+    pub(super) fn show(&self, key: &Key, found: &ObjectMeta) {
         let mut late = self.watched.lock();
         let watched = late.get_mut(key).filter(|watched| !watched.is_written);
         if watched.is_some_and(|it| it.show((&found.etag, found.last_modified))) {
             self.refusals.reappear(key.clone());
         }
     }
-
-    pub(super) async fn run(&self) {
-        loop {
-            let next = self
-                .watched
-                .lock()
-                .values()
-                .map(|watched| watched.next)
-                .min();
-            match next {
-                None => self.added.notified().await,
-                Some(next) => {
-                    tokio::select! {
-                        () = sleep_until(next) => {}
-                        () = self.added.notified() => continue,
-                    }
-                    self.look_for_due().await;
-                }
-            }
-        }
-    }
-
-    async fn look_for_due(&self) {
-        let now = Instant::now();
-        let due: Vec<(Key, bool)> = {
-            let mut late = self.watched.lock();
-            let due = late.iter_mut().filter(|(_, watched)| watched.next <= now);
-            due.map(|(key, watched)| {
-                let is_last = watched.until <= now;
-                watched.next = now + watched.pause;
-                if !is_last {
-                    watched.next = watched.next.min(watched.until);
-                }
-                watched.pause = (watched.pause * 2).min(PAUSE_LIMIT);
-                (key.clone(), is_last)
-            })
-            .collect()
-        };
-        let looks = stream::iter(due).map(|(key, is_last)| async move {
-            // One that nobody could look for is looked for again.
-            let is_known = !self.is_watched(&key) || self.delete_if_there(&key).await;
-            if is_last && is_known {
-                self.forget(&key, now);
-            }
-        });
-        looks.buffer_unordered(LOOKS_AT_ONCE).collect().await
-    }
-
-    /// The time is over, unless the key is watched anew.
-    fn forget(&self, key: &Key, now: Instant) {
-        let over = {
-            let mut late = self.watched.lock();
-            let is_over = late.get(key).is_some_and(|watched| watched.until <= now);
-            is_over.then(|| late.remove(key)).flatten()
-        };
-        if over.is_some_and(|watched| !watched.is_written) {
-            self.log.late_over(key);
-        }
-    }
-
-    /// Whether none is there any more, as far as the store told, or can be deleted.
-    pub(super) async fn delete_if_there(&self, key: &Key) -> bool {
-        let sent = Instant::now();
-        let looked = self.store.head(HeadRequest { key: key.clone() }).await;
-        let is_answered = !matches!(&looked, Err(error) if error.kind.is_no_answer());
-        self.note_look(key, sent, is_answered);
-        let meta = match looked {
-            Ok(meta) => meta,
-            Err(error) if error.kind == StoreErrorKind::NotFound => return true,
-            Err(error) => {
-                tracing::debug!(%key, %error, "not looked for a cancelled upload");
-                return false;
-            }
-        };
-        if let Err(error) = self.changes.landed(key, || self.ask(key)).await {
-            tracing::debug!(%key, %error, "not deleted: it is tried again");
-            return false;
-        }
-        let _turn = self.deleting.read().await;
-        // Nothing waits from here on.
-        match self.is_awaited(key, &meta).await {
-            Ok(true) => {}
-            Ok(false) => {
-                self.show(key, &meta);
-                return true;
-            }
-            Err(error) => {
-                tracing::debug!(%key, %error, "not deleted: it is tried again");
-                return false;
-            }
-        }
-        tracing::info!(%key, "a request that nobody waited for was carried out late: deleting its object");
-        let delete = DeleteRequest {
-            key: key.clone(),
-            if_match: Some(meta.etag),
-        };
-        match self.store.delete(delete).await {
-            Ok(()) => true,
-            Err(error) if error.kind.is_no_answer() => {
-                tracing::warn!(%key, %error, "delete failed: it is tried again");
-                false
-            }
-            Err(error) => {
-                tracing::error!(%key, %error, "an object that nobody wants stays: it cannot be deleted");
-                use StoreErrorKind::{AccessDenied, Rejected, Unsupported};
-                matches!(error.kind, AccessDenied | Rejected | Unsupported)
-            }
-        }
-    }
-
-    /// Whether an object that was found is one that the key is watched for.
-    ///
-    /// Errors: why that is not known.
-    pub(super) async fn is_awaited(
-        &self,
-        key: &Key,
-        meta: &ObjectMeta,
-    ) -> Result<bool, StoreError> {
-        let watched = self.watched.lock().get(key).cloned();
-        let Some(watched) = watched.filter(|watched| !watched.is_written) else {
-            return Ok(false);
-        };
-        if watched.is_anothers((&meta.etag, meta.last_modified)) {
-            return Ok(false);
-        }
-        for object in watched.objects.iter().filter(|it| it.is_in_time(meta)) {
-            if self.is_same(key, meta, object).await && object.is_unwanted(&*self.store).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether a request may have made an object.
-    pub async fn is_same(&self, key: &Key, meta: &ObjectMeta, object: &LateObject) -> bool {
-        object.is_same(&*self.store, key, meta).await
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use tokio::time::sleep;
 
+    use super::super::late_look::PAUSE_LIMIT;
     use super::super::late_object::{Original, SCRATCH_WATCHED_FOR};
     use super::*;
     use crate::store::delete_queue::tests::{delete_queue, keys, left_late, over, put};
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{FoldDirectories, LATE_LIMIT, LIST_PAGE_LIMIT, ListRequest, ObjectStore};
+    use crate::store::{
+        DeleteRequest, FoldDirectories, LATE_LIMIT, LIST_PAGE_LIMIT, ListRequest, ObjectStore,
+    };
 
     #[tokio::test(start_paused = true)]
     async fn a_copy_goes_once_its_original_is_known_to_be_there_and_stays_where_it_is_gone() {
