@@ -320,6 +320,14 @@ impl OpenFile {
         self.content.lock().name == NameState::TakenOver
     }
 
+    /// What the sealed stages take the place of under the name: after a restart the inode
+    /// knows nothing of it.
+    pub fn lies_over(&self) -> WriteCondition {
+        let sealed = self.sealed_stages();
+        let lowest = sealed.first();
+        lowest.map_or(WriteCondition::IfAbsent, |lowest| lowest.known.clone())
+    }
+
     /// Whether an upload that was begun replaces whatever is there when it lands.
     pub fn sends_whatever_is_there(&self) -> bool {
         let sealed = self.sealed_stages();

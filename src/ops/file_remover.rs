@@ -48,6 +48,7 @@ impl FileRemover {
             before_entry_removed(&self.namespace, parent, name).await?;
             let key = self.namespace.child_key(parent.ino, name)?;
             let etag = stored.map(|version| version.etag);
+            let etag = etag.or_else(|| file.lies_over().etag().cloned());
             // What may be there of an attempt has an ETag that nobody was told.
             let late = self.uploads.late_object(&file).await;
             let now = self.store.time();

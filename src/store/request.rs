@@ -85,6 +85,14 @@ impl WriteCondition {
             Self::IfMatch(wanted) => there == Some(wanted),
         }
     }
+
+    /// The version that has to be there.
+    pub fn etag(&self) -> Option<&ETag> {
+        match self {
+            Self::Always | Self::IfAbsent => None,
+            Self::IfMatch(etag) => Some(etag),
+        }
+    }
 }
 
 /// What is stored with an object besides its bytes. Source: S3 API `PutObject`.

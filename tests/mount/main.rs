@@ -61,6 +61,7 @@ mod model;
 mod moto;
 mod mount_errors;
 mod mounting;
+mod moved_after_a_kill;
 mod moved_versions;
 mod moving_directories;
 mod named_credentials;

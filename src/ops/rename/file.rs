@@ -18,8 +18,7 @@ use crate::journal::RenameIntent;
 use crate::namespace::{
     Attributes, Entry, Namespace, Pin, before_entry_removed, entry_added, record_copied,
 };
-use crate::store::CopyHeaders;
-use crate::store::{DeletePending, DeleteQueue, LateObject, WriteCondition};
+use crate::store::{CopyHeaders, DeletePending, DeleteQueue, LateObject, WriteCondition};
 use crate::task::caught;
 use crate::vocabulary::{Ino, Kind, ObjectVersion};
 use crate::write_path::CopyOver;
@@ -174,9 +173,10 @@ impl FileRenamer {
         over: &WriteCondition,
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
         let (maybe_stored, late) = (file.shadows_object(), self.uploads.late_object(file).await);
-        let stored = file.inode.state().remote.take();
-        let etag = stored.as_ref().map(|version| version.etag.clone());
-        let stored = stored.is_some();
+        let lies_over = file.lies_over();
+        let remote = file.inode.state().remote.take();
+        let (stored, etag) = (remote.is_some(), remote.map(|version| version.etag));
+        let etag = etag.or_else(|| lies_over.etag().cloned());
         let seal_guard = file.seal_lock.lock().await;
         let superseded = if stored {
             file.edit().detach_from_object(over)
@@ -187,11 +187,8 @@ impl FileRenamer {
         if stored || superseded.is_some() {
             // First what is sealed stands alone, then its object goes, then it moves: a
             // crash finds the bytes that were acknowledged under one of the names.
-            drop(
-                self.sealer
-                    .journal_seal_again(file, from.dir.ino, from.name)
-                    .await,
-            );
+            let (dir, name) = (from.dir.ino, from.name);
+            drop(self.sealer.journal_seal_again(file, dir, name).await);
         }
         if let Some(superseded) = superseded {
             self.stage_factory.spool.discard(superseded.stage.file());
@@ -200,9 +197,10 @@ impl FileRenamer {
             before_entry_removed(&self.namespace, &from.dir, from.name).await?;
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
             // One that it has taken the place of is known by its time alone.
-            let replaced = file.covers_object() || (etag.is_none() && late.is_none());
-            let removed_at = self.store.time().filter(|_| replaced);
-            let pending = DeletePending::of_name(old_key, etag, removed_at);
+            let unknown = late.is_none() || lies_over == WriteCondition::Always;
+            let replaced = file.covers_object() || (etag.is_none() && unknown);
+            let at = self.store.time().filter(|_| replaced);
+            let pending = DeletePending::of_name(old_key, etag, at);
             self.delete_original(from, pending, late).await?;
         }
         let seal_guard = self
@@ -314,8 +312,8 @@ impl FileRenamer {
             let pending = DeletePending::of_version(old_key, intent.version.clone());
             self.delete_original(from, pending, None).await
         };
-        let gone = gone.await;
-        gone.map_err(|error| NotMoved::copied(error, version, moved.etag.clone()))?;
+        gone.await
+            .map_err(|error| NotMoved::copied(error, version, moved.etag.clone()))?;
         failpoint::at(Point::RenameFileDeleted);
         Ok(moved)
     }
