@@ -138,7 +138,7 @@ impl DeleteQueue {
 
     /// Has the object deleted soon. Errors: the log's.
     pub fn delete_later(&self, pending: DeletePending) -> io::Result<()> {
-        self.pending.add(&[pending], || ())?;
+        self.add(&[pending], || ())?;
         self.delete_soon();
         Ok(())
     }
@@ -149,7 +149,17 @@ impl DeleteQueue {
     /// Errors: the log's; none of them is to be deleted then.
     pub fn enqueue(&self, pending: &[DeletePending]) -> io::Result<()> {
         let noted = || failpoint::at(Point::RenameDirectoryEnqueues);
-        self.pending.add(pending, noted)
+        self.add(pending, noted)
+    }
+
+    /// What was to come late under these names before they were written is not wanted there
+    /// any more either.
+    fn add(&self, pending: &[DeletePending], noted: impl Fn()) -> io::Result<()> {
+        self.pending.add(pending, noted)?;
+        for one in pending {
+            self.late.resume_watch(&one.key);
+        }
+        Ok(())
     }
 
     /// Deletes pending objects; those for which the store cannot be reached are
@@ -173,7 +183,7 @@ impl DeleteQueue {
     /// read, and is not seen. Errors: the log's.
     pub fn delete_once_unused(self: &Arc<Self>, pending: DeletePending) -> io::Result<Kept> {
         let key = pending.key.clone();
-        self.pending.add(&[pending], || ())?;
+        self.add(&[pending], || ())?;
         Ok(Kept::of(self.clone(), key, None))
     }
 
@@ -473,6 +483,38 @@ mod tests {
         assert!(keys(&*memory, 10).await.is_empty());
         assert!(log.pending().is_empty());
         runs.abort();
+    }
+
+    /// What was cancelled lands between the write and the removal, or after both.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_cancelled_before_the_name_was_written_goes_with_the_name() {
+        for is_there in [true, false] {
+            let memory = Arc::new(Memory::default());
+            let (store, log) = delete_queue(&memory, Vec::new());
+            let late = LateObject::of_bytes(b"f");
+            store.late().watch_for(Key::new("f"), late);
+            // A version whose answer is lost: what comes late finds the name free.
+            store
+                .late()
+                .end_watch(StoreOp::Put, &Key::new("f"))
+                .await
+                .unwrap();
+            let written = Some(ETag::new("written"));
+            if is_there {
+                put(&*memory, "f").await;
+            }
+            store.delete_later(pending("f", written)).unwrap();
+            let runs = tokio::spawn(store.clone().run());
+            store.settled().await;
+            if !is_there {
+                put(&*memory, "f").await;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            assert!(keys(&*memory, 10).await.is_empty(), "{is_there}");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(log.pending().is_empty());
+            runs.abort();
+        }
     }
 
     #[test]

@@ -211,10 +211,9 @@ impl Deletes {
             etag: pending.etag.clone().or_else(made),
             ..pending
         };
-        let watch = |late: Option<LateObject>| {
-            if let Some(late) = late {
-                self.store.late().watch_for(pending.key.clone(), late);
-            }
+        let watch = |late: Option<LateObject>| match late {
+            Some(late) => self.store.late().watch_for(pending.key.clone(), late),
+            None => self.store.late().resume_watch(&pending.key),
         };
         let burst = self.row.begin() && !self.store.is_failing();
         let on_disk = self.durability == Durability::Disk;
@@ -334,7 +333,7 @@ impl Deletes {
             }
             match self.object_at(key).await? {
                 None => return Ok(Removed::Gone),
-                Some(there) if self.is_meant(pending, late, &there).await => {
+                Some(there) if self.is_meant(pending, late, &there).await? => {
                     known = Some(there.etag);
                 }
                 Some(_) => break,
@@ -344,23 +343,25 @@ impl Deletes {
         Ok(Removed::NewerStays)
     }
 
-    /// Whether an object that is there goes with the name.
+    /// Whether an object that is there goes with the name. Errors: why that is not known.
     async fn is_meant(
         &self,
         pending: &DeletePending,
         late: Option<&LateObject>,
         there: &ObjectMeta,
-    ) -> bool {
+    ) -> Result<bool, StoreError> {
         let DeletePending {
             key, removed_at, ..
         } = pending;
         if removed_at.is_some_and(|removed| there.is_older_than(removed)) {
-            return true;
+            return Ok(true);
         }
-        match late {
-            Some(late) => self.store.late().is_same(key, there, late).await,
-            None => false,
+        if let Some(late) = late
+            && self.store.late().is_same(key, there, late).await
+        {
+            return Ok(true);
         }
+        self.store.late().was_awaited(key, there).await
     }
 
     /// Copies into the stage what open handles still show of an object that is about to go.

@@ -187,7 +187,7 @@ impl BulkDeletes<'_> {
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(error),
         };
-        let is_meant = queued.means_older(&there) || self.late.is_awaited(key, &there).await?;
+        let is_meant = queued.means_older(&there) || self.late.was_awaited(key, &there).await?;
         Ok(match is_meant {
             true => Found::Meant(there.etag),
             false => Found::Newer,

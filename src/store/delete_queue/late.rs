@@ -216,6 +216,23 @@ impl LateObjects {
         Ok(())
     }
 
+    /// This mount has removed the name: what was watched for before it was written counts
+    /// again, as long as it would have.
+    pub fn resume_watch(&self, key: &Key) {
+        let objects = {
+            let mut late = self.watched.lock();
+            let Some(watched) = late.get_mut(key).filter(|watched| watched.is_written) else {
+                return;
+            };
+            watched.is_written = false;
+            watched.pause = PAUSE_FIRST;
+            watched.next = Instant::now() + PAUSE_FIRST;
+            watched.objects.clone()
+        };
+        self.note(key, &objects);
+        self.added.notify_one();
+    }
+
     /// Deletes late objects that exclude one under the key. Whether there were any.
     pub(super) async fn clear(&self, key: &Key) -> bool {
         let in_the_way: Vec<Key> = {

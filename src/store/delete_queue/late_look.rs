@@ -130,8 +130,17 @@ impl LateObjects {
         key: &Key,
         meta: &ObjectMeta,
     ) -> Result<bool, StoreError> {
-        let watched = self.watched.lock().get(key).cloned();
-        let Some(watched) = watched.filter(|watched| !watched.is_written) else {
+        match self.is_watched(key) {
+            true => self.was_awaited(key, meta).await,
+            false => Ok(false),
+        }
+    }
+
+    /// The same where the key was written since, and its name goes.
+    ///
+    /// Errors: why that is not known.
+    pub async fn was_awaited(&self, key: &Key, meta: &ObjectMeta) -> Result<bool, StoreError> {
+        let Some(watched) = self.watched.lock().get(key).cloned() else {
             return Ok(false);
         };
         if watched.is_anothers((&meta.etag, meta.last_modified)) {
