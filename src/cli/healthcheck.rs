@@ -11,7 +11,7 @@ use super::mounts::{Asked, SocketArg, Wait, no_mount};
 use super::shown::{outln, plain, plain_lines};
 use crate::session;
 use crate::session::control::answers::{Health, HealthState};
-use crate::session::control::client::AskError;
+use crate::session::control::client::{AskError, SilentMount};
 use crate::telemetry;
 
 /// Tell whether a mount serves: alive, degraded or stuck
@@ -34,10 +34,13 @@ pub struct HealthcheckCommand {
 impl HealthcheckCommand {
     pub fn run(self) -> ExitCode {
         let healths = match &self.mount {
-            Some(mount) => self
-                .at
-                .named(mount, Wait::No)
-                .map(|found| vec![Ok(found.health)]),
+            Some(mount) => match self.at.named(mount, Wait::No) {
+                Ok(found) => Ok(vec![Ok(found.health)]),
+                Err(error) => match error.downcast::<SilentMount>() {
+                    Ok(silent) => Ok(vec![Err(format!("stuck: {silent}"))]),
+                    Err(error) => Err(error),
+                },
+            },
             None => self.all(),
         };
         let healths = match healths {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::session::control::answers::Health;
-use crate::session::control::client::{Answer, AskError, answer_within, ask_within};
+use crate::session::control::client::{Answer, AskError, SilentMount, answer_within, ask_within};
 use crate::session::control::place;
 use crate::session::{FS_TYPE, MountEntry, mount_at, mounts_of};
 
@@ -206,7 +206,7 @@ impl SocketArg {
 
     /// The mount of this name or on this mountpoint.
     ///
-    /// Errors: there is none that answers.
+    /// Errors: `SilentMount`; there is none.
     pub fn named(&self, which: &str, wait: Wait) -> anyhow::Result<FoundMount> {
         let wanted = Path::new(which);
         // At a socket that is given there is no other.
@@ -225,7 +225,8 @@ impl SocketArg {
             return Ok(looked.found.swap_remove(at));
         }
         if let Some((socket, error)) = looked.silent.iter().find(|it| is_wanted(it)) {
-            bail!("{which}: {error} at {}", socket.display());
+            let socket = socket.display();
+            bail!(SilentMount(format!("{which}: {error} at {socket}")));
         }
         // A socket that a daemon left behind is of another mount.
         looked
@@ -361,8 +362,7 @@ pub fn no_mount(silent: &[String]) -> String {
 }
 
 fn also(silent: &[String]) -> String {
-    let lines = silent.iter().map(|line| format!("\n  {line}"));
-    lines.collect()
+    silent.iter().map(|line| format!("\n  {line}")).collect()
 }
 
 fn is_called(health: &Health, wanted: &Path) -> bool {

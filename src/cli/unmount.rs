@@ -82,12 +82,16 @@ impl UnmountCommand {
             );
         }
         let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
+        let spool = Path::new(&status.spool.dir);
+        let kept_before = kept_in(spool);
         stop(&mount, &status)?;
-        self.report(&mount, Path::new(&status.spool.dir))
+        let kept = kept_in(spool).saturating_sub(kept_before);
+        self.report(&mount, spool, kept)
     }
 
-    /// What was written between the drain and the end, and what was left on purpose.
-    fn report(&self, mount: &FoundMount, spool: &Path) -> anyhow::Result<()> {
+    /// What was written between the drain and the end, and what was left on purpose;
+    /// how many files that were not closed were kept in lost+found.
+    fn report(&self, mount: &FoundMount, spool: &Path, kept: usize) -> anyhow::Result<()> {
         let mountpoint = plain(&mount.health.mountpoint);
         let pending = match SpoolView::at(spool) {
             Ok(view) => Some(view.pending()?).filter(|pending| !pending.is_nothing()),
@@ -96,20 +100,28 @@ impl UnmountCommand {
         };
         let left = pending.map(|pending| pending.to_string());
         if self.json {
-            let object = json!({"done": left.is_none(), "left": left, "spool": spool});
+            let done = left.is_none() && kept == 0;
+            let object = json!({"done": done, "left": left, "lost_found": kept, "spool": spool});
             outln!(
                 "{:#}",
                 outcome(as_json(mount, &object)?, MountState::Unmounted)
             )?;
-            return Ok(());
-        }
-        match left {
-            None => outln!("{mountpoint}: unmounted; S3 has everything")?,
-            Some(left) => outln!(
+        } else if let Some(left) = left {
+            outln!(
                 "{mountpoint}: unmounted; not sent, and left in {}: {left}",
                 spool.display()
-            )?,
+            )?;
+        } else if kept == 0 {
+            outln!("{mountpoint}: unmounted; S3 has everything")?;
+        } else {
+            outln!("{mountpoint}: unmounted; S3 has everything that was closed")?;
         }
+        ensure!(
+            kept == 0,
+            "{} that a program had not closed: the bytes are in {}/lost+found, and no mount sends them: 'mediafs spool list'",
+            counted(kept, "file"),
+            spool.display()
+        );
         Ok(())
     }
 
@@ -128,6 +140,12 @@ impl UnmountCommand {
             progress.tell(&flushed);
         }
     }
+}
+
+/// How many files lost+found has. Its daemon may have removed the spool.
+fn kept_in(spool: &Path) -> usize {
+    let kept = SpoolView::at(spool).and_then(|view| view.last_kept(0));
+    kept.map_or(0, |(kept, _)| kept)
 }
 
 /// A line that is written over on a terminal, and a line now and then elsewhere.

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use crate::support::control::{curl, done, failed, listening, mediafs, run, status};
 use crate::support::mount::is_mounted;
 use crate::support::processes::daemons_of;
-use crate::support::programs::{run_within, said};
+use crate::support::programs::{has_all, run_within, said};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
+use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -236,6 +236,41 @@ fn an_unmount_with_s3_down_lists_what_is_unsent_and_leaves_it_only_when_told_to(
     proxy.heal();
     mount.remount();
     mount.wait_until_uploaded("precious", b"bytes");
+}
+
+#[test]
+fn an_unmount_under_an_open_file_says_that_its_bytes_are_kept() {
+    for durability in DURABILITIES {
+        let mut mount = Mount::builder()
+            .durability(durability)
+            .args(["--drain-timeout", "1s"])
+            .start();
+        let mut file = fs::File::create(mount.path("f")).unwrap();
+        file.write_all(b"not closed").unwrap();
+        let root = mount.root.to_str().unwrap().to_owned();
+        let unmounting = ["unmount", &root, "--leave-in-spool", "--json"];
+        let output = run(&mount, &unmounting);
+        assert_eq!(output.status.code(), Some(1), "{durability}");
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let kept = (&told["done"], &told["lost_found"]);
+        assert_eq!(kept, (&false.into(), &1.into()), "{told:#}");
+        has_all(&said(&output), &["1 file", "not closed", "lost+found"]);
+        assert!(mount.wait_for_exit().success(), "{}", mount.log());
+        assert_eq!(mount.lost_and_found(), [b"not closed"]);
+    }
+}
+
+#[test]
+fn a_mount_that_is_asked_for_by_name_and_hangs_is_stuck_for_programs_too() {
+    let mount = Mount::fresh();
+    let root = mount.root.to_str().unwrap().to_owned();
+    listening(&mount);
+    mount.signal(Signal::STOP);
+    let output = run(&mount, &["healthcheck", &root, "--json"]);
+    mount.signal(Signal::CONT);
+    assert_eq!(output.status.code(), Some(1));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told[0]["state"], "stuck", "{told:#}");
 }
 
 #[test]
