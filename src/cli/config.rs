@@ -11,6 +11,8 @@ use serde::Serialize;
 use super::mount::MountArgs;
 use super::shown::{outln, plain};
 use crate::config::{Config, Setting, SettingOrigin};
+use crate::session;
+use crate::store::s3::OnNetworkError;
 
 const EXAMPLES: &str = "Examples:
   mediafs config show media    # as /etc/mediafs/media.toml says
@@ -61,7 +63,15 @@ impl ConfigCommand {
                 Ok(())
             }
             Action::Check { json, args } => {
-                let config = args.source()?.load()?;
+                let config = match args.source()?.load() {
+                    Ok(config) => config,
+                    Err(error) if json => {
+                        let checked = Checked::wrong(error.to_string());
+                        outln!("{}", serde_json::to_string_pretty(&checked)?)?;
+                        return Err(error.into());
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 let checked = checked(&config);
                 let Checked { wrong, notes } = &checked;
                 if json {
@@ -105,6 +115,15 @@ struct Checked {
     notes: Vec<String>,
 }
 
+impl Checked {
+    fn wrong(why: String) -> Self {
+        Self {
+            wrong: vec![why],
+            notes: Vec::new(),
+        }
+    }
+}
+
 /// The values are checked already; what they name has to be there too.
 fn checked(config: &Config) -> Checked {
     let files = [
@@ -130,11 +149,21 @@ fn checked(config: &Config) -> Checked {
         let mountpoint = config.mountpoint.display();
         wrong.push(format!("mountpoint: {mountpoint} is no directory: make it"));
     }
+    if wrong.is_empty() {
+        wrong.extend(not_connected(config));
+    }
     let notes = config.capped.iter().chain(&config.notes);
     Checked {
         wrong,
         notes: notes.cloned().collect(),
     }
+}
+
+/// Why no request could be sent as it is configured. None is sent.
+fn not_connected(config: &Config) -> Option<String> {
+    let runtime = tokio::runtime::Runtime::new().ok()?;
+    let connected = runtime.block_on(session::s3(config, OnNetworkError::Refuse));
+    connected.err().map(|error| error.to_string())
 }
 
 /// For people, of a configuration in which nothing is wrong.

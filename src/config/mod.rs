@@ -217,7 +217,20 @@ fn explain(error: Option<figment::Error>) -> ConfigError {
         return ConfigError(format!("unknown setting {key:?}{}{hint}", of(key)));
     }
     let key = error.path.join(".");
-    ConfigError(format!("{key}{}: {}", of(&key), error.kind))
+    let why = without_quotes(&error.kind.to_string());
+    ConfigError(format!("{key}{}: {why}", of(&key)))
+}
+
+/// What a parser says of a text, without the lines that it shows of it: a password may
+/// stand there. They begin with their number, or nothing, and a bar.
+fn without_quotes(told: &str) -> String {
+    let is_quote = |line: &&str| {
+        let line = line.trim_start();
+        let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.trim_start().starts_with('|')
+    };
+    let lines: Vec<&str> = told.lines().filter(|line| !is_quote(line)).collect();
+    lines.join(": ")
 }
 
 /// A setting that is wrong, and why.

@@ -202,6 +202,45 @@ fn what_a_profile_of_the_aws_configuration_sets_is_shown_with_its_name() {
 }
 
 #[test]
+fn a_line_that_cannot_be_understood_is_not_shown_with_its_password() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("m.toml");
+    let text = "bucket = \"b\"\nmountpoint = \"/tmp\"\nproxy = \"http://u:doNotShowThis@h:1\n";
+    fs::write(&file, text).unwrap();
+    for words in [&["config", "show"][..], &["config", "check"], &["mount"]] {
+        let mut command = mediafs(words);
+        command.arg("--config").arg(&file);
+        let output = run_within(WITHIN, at_home(&mut command, home.path()));
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        has_all(&said(&output), &["m.toml", "line 3"]);
+        assert!(
+            !said(&output).contains("doNotShowThis"),
+            "{}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
+fn what_a_mount_would_refuse_is_wrong_for_the_check_too() {
+    let home = tempfile::tempdir().unwrap();
+    let check = |args: &[&str]| {
+        let mut command = mediafs(["config", "check", "b", "/tmp", "--json"]);
+        let command = at_home(&mut command, home.path()).args(args);
+        let output = run_within(WITHIN, command.env("AWS_REGION", "us-east-1"));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), told["wrong"].to_string())
+    };
+    assert_eq!(check(&[]).0, Some(0));
+    let (code, wrong) = check(&["--fips", "--endpoint-url", "http://s3"]);
+    assert_eq!(code, Some(1), "{wrong}");
+    has_all(&wrong, &["--fips", "http://s3"]);
+    let (code, wrong) = check(&["--part-size", "1"]);
+    assert_eq!(code, Some(2), "{wrong}");
+    has_all(&wrong, &["part-size"]);
+}
+
+#[test]
 fn a_default_in_words_is_no_value_for_programs() {
     let home = tempfile::tempdir().unwrap();
     let found = settings(&mut show(home.path()));
