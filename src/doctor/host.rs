@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit};
 
 use super::{Report, shown};
@@ -114,6 +115,13 @@ fn spool(dir: &Path, report: &mut Report) {
         && let Err(error) = crate::private::directory(dir)
     {
         report.fail("spool", error.to_string(), advice(&error));
+        return;
+    }
+    if there != dir
+        && let Err(error) = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK)
+    {
+        let told = format!("{} cannot be made: {}: {error}", shown(dir), shown(there));
+        report.fail("spool", told, "choose another --spool");
         return;
     }
     match rustix::fs::statvfs(there) {

@@ -7,12 +7,24 @@ use super::{NO_ANSWER, Report};
 use crate::session::PROBE_SCRATCH_NAME;
 use crate::store::permissions;
 use crate::store::s3::{S3Store, inspect};
-use crate::store::{DeleteRequest, FoldDirectories, ListRequest, ObjectStore, StoreErrorKind};
+use crate::store::{DeleteRequest, FoldDirectories, Key, ListRequest, ObjectStore, StoreErrorKind};
 
 /// Also those of the probe, which each mount sends.
 const SCRATCH_NAMES: [&str; 2] = [SCRATCH_NAME, PROBE_SCRATCH_NAME];
 /// What another doctor has left that was killed is as old as that.
 const LEFT_AFTER: Duration = Duration::from_secs(600);
+
+/// Whether a key is called as these programs call their scratch objects: a number of 16
+/// hexadecimal digits, and perhaps a word behind it.
+fn is_scratch(prefix: &str, key: &Key) -> bool {
+    let names = SCRATCH_NAMES.iter();
+    let mut rests = names.filter_map(|name| key.as_str().strip_prefix(prefix)?.strip_prefix(name));
+    rests.any(|rest| {
+        let (number, word) = rest.split_at_checked(16).unwrap_or_default();
+        let is_number = !number.is_empty() && number.bytes().all(|it| it.is_ascii_hexdigit());
+        is_number && (word.is_empty() || word.starts_with('-')) && !word.contains('/')
+    })
+}
 
 /// Only what is called as a doctor's scratch objects are, and is old by the store's clock.
 pub(super) async fn remove_left(
@@ -40,7 +52,7 @@ pub(super) async fn remove_left(
     }
     let old = found.into_iter().filter(|object| {
         let age = now.duration_since(object.last_modified);
-        age.is_ok_and(|age| age >= LEFT_AFTER)
+        is_scratch(prefix, &object.key) && age.is_ok_and(|age| age >= LEFT_AFTER)
     });
     let mut removed = 0;
     for object in old {
@@ -90,10 +102,7 @@ pub(super) async fn abort_left(
     let Some(now) = now else { return };
     let left = uploads.into_iter().filter(|upload| {
         let age = now.duration_since(upload.begun_at);
-        let is_scratch = scratch
-            .iter()
-            .any(|name| upload.key.as_str().starts_with(name));
-        is_scratch && age.is_ok_and(|age| age >= LEFT_AFTER)
+        is_scratch(prefix, &upload.key) && age.is_ok_and(|age| age >= LEFT_AFTER)
     });
     let mut aborted = 0;
     for upload in left {
@@ -114,13 +123,14 @@ mod tests {
 
     use super::*;
     use crate::store::memory::Memory;
-    use crate::store::{Key, ObjectHeaders, PutRequest, WriteCondition};
+    use crate::store::{ObjectHeaders, PutRequest, WriteCondition};
 
     #[tokio::test]
     async fn only_old_scratch_objects_of_a_doctor_are_deleted() {
         let store = Memory::default();
-        let left = format!("p/{SCRATCH_NAME}1");
-        for key in [left.as_str(), "p/file", "p/.mediafs-doctors"] {
+        let left = format!("p/{SCRATCH_NAME}{:016x}-copy", 1);
+        let of_others = format!("p/{SCRATCH_NAME}1");
+        for key in [left.as_str(), &of_others, "p/file", "p/.mediafs-doctors"] {
             let request = PutRequest {
                 key: Key::new(key),
                 body: Bytes::from_static(b"x"),
@@ -142,6 +152,6 @@ mod tests {
             token: None,
             max_keys: 10,
         };
-        assert_eq!(store.list(all).await.unwrap().objects.len(), 2);
+        assert_eq!(store.list(all).await.unwrap().objects.len(), 3);
     }
 }

@@ -324,7 +324,7 @@ fn begun_long_ago(key: &str, id: &str) -> &'static str {
 fn an_upload_of_a_doctor_that_was_killed_is_aborted_and_no_other() {
     let (plan, proxy) = Mount::behind_a_proxy();
     let (client, bucket) = (&plan.client, &plan.bucket);
-    for key in [".mediafs-doctor-1", "file"] {
+    for key in [".mediafs-doctor-00000000000000f1-parts", "file"] {
         client.begin_upload(bucket, key);
     }
     let young = report(&mut plan.subcommand("doctor")).0;

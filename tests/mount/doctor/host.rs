@@ -263,8 +263,12 @@ fn what_a_plain_user_lacks_is_told() {
         fs::write("/etc/fuse.conf", "").unwrap();
     }
     let plan = Mount::builder().user(1234).arg("--allow-other");
+    let plan = plan.set("--spool", "/usr/share/mediafs-spool");
     let output = as_a_plain_user(&plan);
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let spool = line(&findings, "spool");
+    assert_eq!(spool["state"], "fail", "{spool:#}");
+    has_all(&spool.to_string(), &["/usr/share", "Permission denied"]);
     let conf = line(&findings, "user_allow_other");
     assert_eq!(conf["state"], "fail", "{findings:#?}");
     let advice = "echo user_allow_other >>/etc/fuse.conf, as root";

@@ -131,7 +131,7 @@ fn the_proxy_of_the_environment_is_named_without_its_password() {
 #[test]
 fn what_a_doctor_that_was_killed_has_left_is_as_old_as_the_store_says() {
     let (plan, proxy) = Mount::behind_a_proxy();
-    let (left, file) = (".mediafs-doctor-1", ".mediafs-doctors");
+    let (left, file) = (".mediafs-doctor-00000000000000f1", ".mediafs-doctors");
     for key in [left, file] {
         plan.client.put(&plan.bucket, key, b"x");
     }
