@@ -204,12 +204,13 @@ impl SetupCommand {
             self.end(&plan, "nothing was done")?;
             return Ok(ExitCode::FAILURE);
         }
-        self.carry_out(&tasks, options).await
+        self.carry_out(&tasks, &plan, options).await
     }
 
     async fn carry_out(
         &self,
         tasks: &[Box<dyn Task>],
+        plan: &[Step],
         options: &SetupOptions,
     ) -> anyhow::Result<ExitCode> {
         let _lock = Lock::take(options)?;
@@ -220,7 +221,12 @@ impl SetupCommand {
         };
         let mut printed = Ok(());
         let done = setup::carry_out(tasks, on_conflict, |step| {
-            let is_news = !matches!(step.state, StepState::Ok | StepState::Skipped);
+            let mut planned = plan.iter().filter(|planned| planned.name == step.name);
+            let is_news = match step.state {
+                StepState::Ok => false,
+                StepState::Skipped => planned.all(|planned| planned.state != StepState::Skipped),
+                _ => true,
+            };
             if is_news && !self.json && printed.is_ok() {
                 printed = print(&mut anstream::stdout(), std::slice::from_ref(step));
             }

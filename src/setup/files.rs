@@ -80,6 +80,12 @@ impl ConfigFile {
     }
 }
 
+/// Whether two values of a setting are one: slashes at the ends of a prefix say nothing.
+fn is_same(name: &str, a: &Value, b: &Value) -> bool {
+    let prefix = |value: &Value| Some(value.as_str()?.trim_matches('/').to_owned());
+    a == b || name == "prefix" && prefix(a).is_some() && prefix(a) == prefix(b)
+}
+
 #[async_trait(?Send)]
 impl Task for ConfigFile {
     fn name(&self) -> &'static str {
@@ -94,7 +100,7 @@ impl Task for ConfigFile {
         let mut lines = Vec::new();
         for (name, value) in &self.wanted {
             let is = present.get(name);
-            if is == Some(value) {
+            if is.is_some_and(|is| is_same(name, is, value)) {
                 continue;
             }
             let shown = |value: &Value| shown_setting(name, value.clone());
@@ -121,7 +127,7 @@ impl Task for ConfigFile {
         let mut document = document.with_context(|| format!("{path} cannot be understood"))?;
         let present = present.unwrap_or_default();
         for (name, value) in &self.wanted {
-            if present.get(name) != Some(value) {
+            if present.get(name).is_none_or(|is| !is_same(name, is, value)) {
                 set(&mut document, name, value);
             }
         }
@@ -252,6 +258,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_prefix_is_the_same_with_and_without_slashes_at_its_ends() {
+        assert!(is_same("prefix", &json!("h/"), &json!("h")));
+        assert!(!is_same("prefix", &json!("h/"), &json!("g")));
+        assert!(!is_same("bucket", &json!("h/"), &json!("h")));
+    }
 
     #[test]
     fn a_setting_is_set_and_the_rest_of_the_file_stays() {

@@ -15,7 +15,7 @@ const VERSION: &str = "2012-10-17";
 /// As IAM takes it. Source: IAM User Guide, "IAM JSON policy elements reference".
 pub fn policy(config: &Config, default_encryption: Option<&Encryption>) -> Value {
     let (bucket, objects) = resources(&config.bucket, &config.s3.region);
-    let prefix = &config.prefix;
+    let prefix = &literal(&config.prefix);
     let mut on_objects = if config.read_only {
         ON_OBJECTS_READ_ONLY.to_vec()
     } else {
@@ -68,6 +68,16 @@ pub fn policy(config: &Config, default_encryption: Option<&Encryption>) -> Value
     json!({ "Version": VERSION, "Statement": statements })
 }
 
+/// Characters that stand for others in a policy, as themselves. Source: IAM User Guide,
+/// "IAM policy elements: variables and tags".
+fn literal(text: &str) -> String {
+    let of = |c: char| match c {
+        '*' | '?' | '$' => format!("${{{c}}}"),
+        c => c.to_string(),
+    };
+    text.chars().map(of).collect()
+}
+
 /// What stands for the bucket, and what before its keys.
 fn resources(bucket: &str, region: &Option<String>) -> (String, String) {
     if let Some((account, name)) = bucket.split_once(":accesspoint:") {
@@ -115,6 +125,9 @@ mod tests {
             statements[1]["Action"].as_array().unwrap().len(),
             ON_OBJECTS.len()
         );
+        let odd = of("b/a*b$c", |_| ());
+        let objects = "arn:aws:s3:::b/a${*}b${$}c/*";
+        assert_eq!(odd["Statement"][1]["Resource"], objects);
         let whole = of("b", |it| it.region = Some("cn-north-1".into()));
         assert_eq!(whole["Statement"][0].get("Condition"), None);
         assert_eq!(whole["Statement"][1]["Resource"], "arn:aws-cn:s3:::b/*");
