@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use crate::support::control::{curl, done, failed, listening, mediafs, run, status};
 use crate::support::mount::is_mounted;
 use crate::support::processes::daemons_of;
-use crate::support::programs::{has_all, run_within, said};
+use crate::support::programs::{run_within, said};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, wait_until};
+use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -29,14 +29,14 @@ fn on_disk(request_timeout: &str) -> (Mount, Proxy) {
     (mount, proxy)
 }
 
-fn on_disk_plan(plan: MountBuilder, request_timeout: &str) -> MountBuilder {
+pub fn on_disk_plan(plan: MountBuilder, request_timeout: &str) -> MountBuilder {
     let plan = plan.durability("disk").set("--ttl", "1h");
     plan.args(["--request-timeout", request_timeout])
         .args(["--log", "info,mediafs=debug"])
 }
 
 /// Files can be made in its directory from now on, whatever S3 does.
-fn get_known(mount: &Mount) {
+pub fn get_known(mount: &Mount) {
     fs::write(mount.path("first"), b"x").unwrap();
     mount.wait_until_uploaded("first", b"x");
     assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 1);
@@ -202,62 +202,6 @@ fn an_unmount_brings_everything_to_s3_first() {
     wait_until(WITHIN, "the supervisor's end", || {
         daemons_of(&mount.root).is_empty()
     });
-}
-
-#[test]
-fn an_unmount_with_s3_down_lists_what_is_unsent_and_leaves_it_only_when_told_to() {
-    let (plan, proxy) = Mount::behind_a_proxy();
-    let plan = on_disk_plan(plan, "10s").args(["--drain-timeout", "1s"]);
-    let mut mount = plan.start();
-    get_known(&mount);
-    proxy.all_down();
-    fs::write(mount.path("precious"), b"bytes").unwrap();
-    let root = mount.root.to_str().unwrap().to_owned();
-    let told = failed(&mount, &["unmount", &root, "--timeout", "3s"]);
-    let progress = "still to be sent: 1 file (5 B), 0 deletes";
-    assert!(told.contains(progress), "{told}");
-    assert!(told.contains("precious"), "{told}");
-    assert!(
-        told.contains(mount.scratch().join("spool").to_str().unwrap()),
-        "{told}"
-    );
-    assert!(told.contains("--leave-in-spool"), "{told}");
-    assert!(told.contains("still mounted after"), "{told}");
-    assert!(!told.contains("after 0s"), "{told}");
-    assert!(is_mounted(&mount.root));
-    assert_eq!(fs::read(mount.path("precious")).unwrap(), b"bytes");
-    let told = done(
-        &mount,
-        &["unmount", &root, "--timeout", "1s", "--leave-in-spool"],
-    );
-    assert!(told.contains("1 file"), "{told}");
-    assert!(mount.wait_for_exit().success(), "{}", mount.log());
-    assert!(!is_mounted(&mount.root));
-    proxy.heal();
-    mount.remount();
-    mount.wait_until_uploaded("precious", b"bytes");
-}
-
-#[test]
-fn an_unmount_under_an_open_file_says_that_its_bytes_are_kept() {
-    for durability in DURABILITIES {
-        let mut mount = Mount::builder()
-            .durability(durability)
-            .args(["--drain-timeout", "1s"])
-            .start();
-        let mut file = fs::File::create(mount.path("f")).unwrap();
-        file.write_all(b"not closed").unwrap();
-        let root = mount.root.to_str().unwrap().to_owned();
-        let unmounting = ["unmount", &root, "--leave-in-spool", "--json"];
-        let output = run(&mount, &unmounting);
-        assert_eq!(output.status.code(), Some(1), "{durability}");
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let kept = (&told["done"], &told["lost_found"]);
-        assert_eq!(kept, (&false.into(), &1.into()), "{told:#}");
-        has_all(&said(&output), &["1 file", "not closed", "lost+found"]);
-        assert!(mount.wait_for_exit().success(), "{}", mount.log());
-        assert_eq!(mount.lost_and_found(), [b"not closed"]);
-    }
 }
 
 #[test]

@@ -112,6 +112,7 @@ mod takeover_stuck;
 mod takeover_umount;
 mod takeover_watchdog;
 mod two_mounts;
+mod unmounts;
 mod unsent_attributes;
 mod unsupported_calls;
 mod uploads;
