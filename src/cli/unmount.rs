@@ -36,7 +36,7 @@ const END_TRIES: usize = 3;
 ///
 /// Says what is still to be sent. With S3 down it lists that and where its bytes are,
 /// leaves the mount as it is and ends with 1; with --leave-in-spool it unmounts all the
-/// same, and the next mount of the same place sends it.
+/// same, and the next mount of the same place sends what programs have closed.
 #[derive(Debug, Args)]
 pub struct UnmountCommand {
     /// Name or mountpoint
@@ -75,7 +75,7 @@ impl UnmountCommand {
                 )?;
             }
             bail!(
-                "{} is still mounted after {}: {}\nunmount it all the same with --leave-in-spool: the next mount of the same place sends it",
+                "{} is still mounted after {}: {}\nunmount it all the same with --leave-in-spool: the next mount of the same place sends what programs have closed",
                 mount.health.mountpoint,
                 span(began.elapsed().as_secs()),
                 missing(&flushed)

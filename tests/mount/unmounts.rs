@@ -56,7 +56,7 @@ fn an_unmount_under_an_open_file_says_that_its_bytes_are_kept() {
         file.write_all(b"not closed").unwrap();
         let root = mount.root.to_str().unwrap().to_owned();
         let unmounting = ["unmount", &root, "--leave-in-spool", "--json"];
-        let output = run(&mount, &unmounting);
+        let output = run(&mount, &[&unmounting[..], &["--timeout", "1s"]].concat());
         assert_eq!(output.status.code(), Some(1), "{durability}");
         let told: Value = serde_json::from_slice(&output.stdout).unwrap();
         let kept = (&told["done"], &told["lost_found"]);
