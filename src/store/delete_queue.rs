@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 pub use enqueue::DeletePending;
-pub use kept::Kept;
+pub use kept::{Held, Kept};
 pub use late::LateObjects;
 pub use late_object::LateObject;
 pub use store_log::{RecoveredWork, StoreLog};
@@ -36,9 +36,7 @@ use pending::PendingDeletes;
 use refusals::Refusals;
 
 use super::request::*;
-use super::{
-    DELETE_MANY_LIMIT, ETag, Key, LateChanges, ObjectStore, StoreClock, StoreError, StoreOp,
-};
+use super::{DELETE_MANY_LIMIT, ETag, Key, LateChanges, ObjectStore, StoreClock, StoreOp};
 use crate::backoff::Backoff;
 use crate::failpoint::{self, Point};
 use crate::task::kept_up;
@@ -138,7 +136,7 @@ impl DeleteQueue {
 
     /// Has the object deleted soon. Errors: the log's.
     pub fn delete_later(&self, pending: DeletePending) -> io::Result<()> {
-        self.add(&[pending], || ())?;
+        self.add(&[pending], None, || ())?;
         self.delete_soon();
         Ok(())
     }
@@ -148,30 +146,33 @@ impl DeleteQueue {
     ///
     /// Errors: the log's; none of them is to be deleted then.
     pub fn enqueue(&self, pending: &[DeletePending]) -> io::Result<()> {
+        self.add(pending, None, || {
+            failpoint::at(Point::RenameDirectoryEnqueues)
+        })
+    }
+
+    /// The same, for who deletes them by what this returns.
+    pub fn enqueue_held(self: &Arc<Self>, pending: &[DeletePending]) -> io::Result<Held> {
+        let kept = Arc::new(Notify::new());
         let noted = || failpoint::at(Point::RenameDirectoryEnqueues);
-        self.add(pending, noted)
+        self.add(pending, Some(&kept), noted)?;
+        let keys = pending.iter().map(|one| one.key.clone());
+        Ok(Held::new(self.clone(), keys.collect(), kept))
     }
 
     /// What was to come late under these names before they were written is not wanted there
     /// any more either.
-    fn add(&self, pending: &[DeletePending], noted: impl Fn()) -> io::Result<()> {
-        self.pending.add(pending, noted)?;
+    fn add(
+        &self,
+        pending: &[DeletePending],
+        kept: Option<&Arc<Notify>>,
+        noted: impl Fn(),
+    ) -> io::Result<()> {
+        self.pending.add(pending, kept, noted)?;
         for one in pending {
             self.late.resume_watch(&one.key);
         }
         Ok(())
-    }
-
-    /// Deletes pending objects; those for which the store cannot be reached are
-    /// left to be deleted soon.
-    ///
-    /// Returns how many are other versions by now, and stay. Errors: why objects
-    /// cannot be deleted; none is tried again then, and those that are there are seen
-    /// again. One without an answer may still go.
-    pub async fn delete_pending_now(&self, keys: &[Key]) -> Result<usize, StoreError> {
-        let outcome = self.bulk().delete(keys).await;
-        self.delete_soon();
-        outcome
     }
 
     /// Has what is pending deleted by who does that in the background.
@@ -183,7 +184,7 @@ impl DeleteQueue {
     /// read, and is not seen. Errors: the log's.
     pub fn delete_once_unused(self: &Arc<Self>, pending: DeletePending) -> io::Result<Kept> {
         let key = pending.key.clone();
-        self.add(&[pending], || ())?;
+        self.add(&[pending], None, || ())?;
         Ok(Kept::of(self.clone(), key, None))
     }
 
@@ -522,8 +523,8 @@ mod tests {
         let log = Arc::new(MemoryLog::with_room(1));
         let waiting = PendingDeletes::new(log.clone(), Vec::new());
         let first = pending("a", Some(ETag::new("version")));
-        waiting.add(&[first], || ()).unwrap();
-        waiting.add(&[pending("a", None)], || ()).unwrap_err();
+        waiting.add(&[first], None, || ()).unwrap();
+        waiting.add(&[pending("a", None)], None, || ()).unwrap_err();
         assert_eq!(log.pending(), [Key::new("a")]);
         assert_eq!(waiting.count(), 1);
     }

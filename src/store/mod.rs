@@ -47,7 +47,7 @@ pub use conditional::Conditional;
 #[cfg(test)]
 pub use delete_queue::memory_log::MemoryLog;
 pub use delete_queue::{
-    DeletePending, DeleteQueue, Kept, LateObject, LateObjects, RecoveredWork, StoreLog,
+    DeletePending, DeleteQueue, Held, Kept, LateObject, LateObjects, RecoveredWork, StoreLog,
 };
 pub use endpoint::Endpoint;
 pub use error::{StoreError, StoreErrorKind, StoreOp, if_there};

@@ -98,13 +98,13 @@ impl World {
             .iter()
             .map(|it| DeletePending::of_version(it.key.clone(), version(it)));
         let pending: Vec<DeletePending> = pending.collect();
-        self.queue.enqueue(&pending).unwrap();
+        let originals = self.queue.enqueue_held(&pending).unwrap();
         self.names.record(old_parent.ino, &name, None);
         let entry = Some(Entry::Directory);
         self.names.record(new_parent.ino, &name, entry);
         entry_added(&self.names, &new_parent).await;
-        let keys: Vec<Key> = objects.into_iter().map(|object| object.key).collect();
-        self.queue.delete_pending_now(&keys).await.unwrap();
+        originals.delete_now().await.unwrap();
+        drop(originals);
         self.end(&places[0], false);
         self.end(&places[1], true);
     }

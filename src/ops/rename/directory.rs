@@ -23,7 +23,7 @@ use crate::journal::{Originals, RenameIntent};
 use crate::namespace::{Entry, Namespace, Pin, before_entry_removed, check_empty, entry_added};
 use crate::store::CopyHeaders;
 use crate::store::{
-    DeletePending, DeleteQueue, DeleteRequest, Key, ListedObject, ObjectStore, WriteCondition,
+    DeletePending, DeleteQueue, DeleteRequest, Held, Key, ListedObject, ObjectStore, WriteCondition,
 };
 use crate::task::caught;
 use crate::writeback::{Deletes, Predecessor};
@@ -100,8 +100,8 @@ impl DirectoryRenamer {
         self.log.end_done(&old_key, &moved, request).await;
         failpoint::at(Point::RenameDirectoryEnqueued);
         // Copies may be there, and go later.
-        moved.map_err(NotMoved::unknown)?;
-        self.delete_originals(&moving).await?;
+        let originals = moved.map_err(NotMoved::unknown)?;
+        self.delete_originals(&moving, &originals).await?;
         failpoint::at(Point::RenameDirectoryDeleted);
         // The source's own marker, if it had one, stands in the place of the target's.
         if target.is_some() && !copies.moved.contains_key(&old_key) {
@@ -127,7 +127,7 @@ impl DirectoryRenamer {
 
     /// Gives the directory its new place, in the journal too, once all of it is copied; the
     /// originals are not seen any more. Errors: the directory has its old place.
-    async fn move_tree(&self, moving: &Moving<'_>, moved: &Moved) -> Result<(), FsError> {
+    async fn move_tree(&self, moving: &Moving<'_>, moved: &Moved) -> Result<Held, FsError> {
         failpoint::at(Point::RenameDirectoryCopied);
         let Moving { from, to, .. } = moving;
         let is_stored = !moving.objects.is_empty();
@@ -149,7 +149,7 @@ impl DirectoryRenamer {
     }
 
     /// Last, the originals are noted as to be deleted.
-    async fn give_new_place(&self, moving: &Moving<'_>, moved: &Moved) -> Result<(), FsError> {
+    async fn give_new_place(&self, moving: &Moving<'_>, moved: &Moved) -> Result<Held, FsError> {
         let Moving { to, source, .. } = moving;
         let (old, new) = (&moving.old_prefix, &moving.new_prefix);
         // Readers go to the copies before the originals go.
@@ -161,15 +161,17 @@ impl DirectoryRenamer {
         self.rebase.rebase_subtree(source, old, new, moved);
         self.rebase.journal_seals_again(source).await;
         failpoint::at(Point::RenameDirectoryStagesMoved);
-        Ok(self.store.enqueue(&pending_of(old, &moving.objects))?)
+        Ok(self.store.enqueue_held(&pending_of(old, &moving.objects))?)
     }
 
     /// Deletes what was moved.
-    async fn delete_originals(&self, moving: &Moving<'_>) -> Result<(), NotMoved> {
+    async fn delete_originals(
+        &self,
+        moving: &Moving<'_>,
+        originals: &Held,
+    ) -> Result<(), NotMoved> {
         let (from, to) = (&moving.old_prefix, &moving.new_prefix);
-        let pending = pending_of(from, &moving.objects).into_iter();
-        let keys: Vec<Key> = pending.map(|pending| pending.key).collect();
-        let deleted = caught("rename", self.store.delete_pending_now(&keys)).await;
+        let deleted = caught("rename", originals.delete_now()).await;
         let deleted = deleted.map_err(FsError::from);
         match deleted.and_then(|deleted| Ok(deleted?)) {
             Ok(0) => Ok(()),

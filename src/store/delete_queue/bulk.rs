@@ -427,7 +427,7 @@ mod tests {
         store.plan(StoreOp::List, 1, Fault::Late(Duration::from_secs(5)));
         let deleting = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            delete_queue.delete_pending_now(&keys(&pending)).await
+            delete_queue.bulk().delete(&keys(&pending)).await
         };
         let (seen, deleted) = tokio::join!(listed(&delete_queue), deleting);
         deleted.unwrap();
@@ -453,10 +453,7 @@ mod tests {
             condition: WriteCondition::Always,
         };
         store.put(theirs).await.unwrap();
-        delete_queue
-            .delete_pending_now(&keys(&pending))
-            .await
-            .unwrap();
+        delete_queue.bulk().delete(&keys(&pending)).await.unwrap();
         assert_eq!((listed(&*store).await, listed(&delete_queue).await), (1, 1));
         assert!(log.pending().is_empty());
     }
@@ -471,10 +468,7 @@ mod tests {
             1,
             Fault::Before(StoreErrorKind::Server),
         );
-        delete_queue
-            .delete_pending_now(&keys(&pending))
-            .await
-            .unwrap();
+        delete_queue.bulk().delete(&keys(&pending)).await.unwrap();
         assert_eq!((listed(&*store).await, listed(&delete_queue).await), (3, 0));
         let delete_queue = Arc::new(delete_queue);
         let background = tokio::spawn(delete_queue.clone().run());
@@ -493,7 +487,7 @@ mod tests {
             1,
             Fault::Before(StoreErrorKind::AccessDenied),
         );
-        let refused = delete_queue.delete_pending_now(&keys(&pending)).await;
+        let refused = delete_queue.bulk().delete(&keys(&pending)).await;
         assert_eq!(refused.unwrap_err().kind, StoreErrorKind::AccessDenied);
         assert_eq!(listed(&delete_queue).await, 3);
         assert!(log.pending().is_empty());
@@ -509,7 +503,7 @@ mod tests {
             Fault::Before(StoreErrorKind::AccessDenied),
         );
         let keys = keys(&pending);
-        let refused = delete_queue.delete_pending_now(&keys).await;
+        let refused = delete_queue.bulk().delete(&keys).await;
         refused.unwrap_err();
         assert_eq!(log.settled_keys(), keys.len());
     }

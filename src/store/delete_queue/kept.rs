@@ -1,5 +1,5 @@
-//! Objects whose names are gone and that somebody reads still: they are not seen
-//! any more, and are deleted once the reader lets go of them.
+//! Objects whose names are gone and that somebody keeps: they are not seen any more, and
+//! are deleted once who reads them lets go of them, or by who holds them.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::DeleteQueue;
-use crate::store::{ETag, Key};
+use crate::store::{ETag, Key, StoreError};
 
 /// An object that waits for its delete until this is dropped.
 #[derive(Debug)]
@@ -40,7 +40,41 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.queue.pending.let_go(&self.key, &self.wanted);
+        let key = std::slice::from_ref(&self.key);
+        self.queue.pending.let_go(key, &self.wanted);
+        self.queue.delete_soon();
+    }
+}
+
+/// Objects that wait for their deletes, which nobody but the holder of this sends until it
+/// is dropped. A second one, carried out late, would take an object that the first has
+/// taken already, and that is there again as the same version.
+#[derive(Debug)]
+pub struct Held {
+    queue: Arc<DeleteQueue>,
+    keys: Vec<Key>,
+    kept: Arc<Notify>,
+}
+
+impl Held {
+    pub(super) fn new(queue: Arc<DeleteQueue>, keys: Vec<Key>, kept: Arc<Notify>) -> Self {
+        Self { queue, keys, kept }
+    }
+
+    /// Deletes them; those for which the store cannot be reached are left to be deleted
+    /// once this is dropped.
+    ///
+    /// Returns how many are other versions by now, and stay. Errors: why objects
+    /// cannot be deleted; none is tried again then, and those that are there are seen
+    /// again. One without an answer may still go.
+    pub async fn delete_now(&self) -> Result<usize, StoreError> {
+        self.queue.bulk().delete(&self.keys).await
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.queue.pending.let_go(&self.keys, &self.kept);
         self.queue.delete_soon();
     }
 }
@@ -50,9 +84,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::delete_queue::tests::{delete_queue, keys, pending, put};
+    use crate::store::delete_queue::tests::{delete_queue, keys, over, pending, put};
+    use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ObjectStore};
+    use crate::store::{
+        FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ObjectStore, StoreErrorKind, StoreOp,
+    };
 
     #[tokio::test(start_paused = true)]
     async fn a_kept_object_is_not_seen_delays_no_listing_and_goes_with_its_reader() {
@@ -120,6 +157,33 @@ mod tests {
         };
         tokio::join!(reader, put(&*store, "f"));
         assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["f"]);
+        runs.abort();
+    }
+
+    /// A delete of another key has who deletes in the background take all that waits.
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_deletes_is_the_only_one_that_sends_them() {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let (store, log) = over(faulty.clone());
+        let runs = tokio::spawn(store.clone().run());
+        let held = put(&*faulty, "d/f").await;
+        let other = put(&*faulty, "other").await;
+        let held = store.enqueue_held(&[pending("d/f", Some(held))]).unwrap();
+        store.delete_later(pending("other", Some(other))).unwrap();
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert_eq!(keys(&*faulty, LIST_PAGE_LIMIT).await, ["d/f"]);
+        assert!(keys(&*store, LIST_PAGE_LIMIT).await.is_empty());
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 1);
+        // What it cannot delete goes in the background, once it is done.
+        let lost = Fault::Before(StoreErrorKind::Server);
+        faulty.plan(StoreOp::DeleteMany, 2, lost);
+        assert_eq!(held.delete_now().await.unwrap(), 0);
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 2);
+        drop(held);
+        store.settled().await;
+        assert!(keys(&*faulty, LIST_PAGE_LIMIT).await.is_empty());
+        assert!(log.pending().is_empty());
         runs.abort();
     }
 }

@@ -38,10 +38,15 @@ impl PendingDeletes {
         }
     }
 
-    /// `noted` is done after the log has each of them.
+    /// `noted` is done after the log has each of them. They are kept by who has `kept`.
     ///
     /// Errors: the log's; none of them waits then, but for what did before.
-    pub fn add(&self, pending: &[DeletePending], noted: impl Fn()) -> io::Result<()> {
+    pub fn add(
+        &self,
+        pending: &[DeletePending],
+        kept: Option<&Arc<Notify>>,
+        noted: impl Fn(),
+    ) -> io::Result<()> {
         let pending = self.with_earlier(pending);
         let mut new = Vec::with_capacity(pending.len());
         let note = |(one, is_new): &(DeletePending, bool)| {
@@ -60,7 +65,7 @@ impl PendingDeletes {
             let (key, queued) = QueuedDelete::of(one);
             match keys.entry(key) {
                 Entry::Vacant(free) => {
-                    free.insert(queued);
+                    free.insert(queued).kept = kept.cloned();
                 }
                 // Its readers keep it.
                 Entry::Occupied(earlier) => {
@@ -153,16 +158,15 @@ impl PendingDeletes {
         wanted
     }
 
-    /// This reader has let go of it.
-    pub fn let_go(&self, key: &Key, wanted: &Arc<Notify>) {
-        if let Some(queued) = self.keys.lock().get_mut(key)
-            && queued
-                .kept
-                .as_ref()
-                .is_some_and(|kept| Arc::ptr_eq(kept, wanted))
-        {
-            queued.kept = None;
+    /// Who has kept them has let go of them.
+    pub fn let_go(&self, keys: &[Key], wanted: &Arc<Notify>) {
+        let mut pending = self.keys.lock();
+        for key in keys {
+            let kept = pending.get_mut(key).map(|queued| &mut queued.kept);
+            let is_this = |kept: &mut Arc<Notify>| Arc::ptr_eq(kept, wanted);
+            kept.and_then(|kept| kept.take_if(is_this));
         }
+        drop(pending);
         self.tell_count();
     }
 
