@@ -142,6 +142,10 @@ impl KeptHeaders {
         let attributes = Arc::new(Attributes::decode(headers));
         record_attributes(&self.namespace, &file.inode, attributes);
         file.record();
+        if self.namespace.stores_attributes() {
+            // What was set here is stored now: a successor would lay it over what comes later.
+            self.attributes.record_overrides(&file.inode);
+        }
     }
 }
 

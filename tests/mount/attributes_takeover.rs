@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags, statx};
 
+use crate::support::proxy::{Fault, Rule, Side};
 use crate::support::sys::{self, drop_names};
 use crate::support::{Mount, SupervisedMount};
 
@@ -100,6 +101,29 @@ fn what_is_changed_right_after_it_is_stored() {
         });
         mount.unmount();
     }
+}
+
+/// The copy that stores a mode is carried out, and its answer is lost with the daemon.
+#[test]
+fn what_was_being_stored_when_it_died_goes_along_with_a_rename() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = SupervisedMount::start(plan.args(["--attributes", "stored"]));
+    let path = mount.path("f");
+    fs::write(&path, b"bytes").unwrap();
+    let copy = Rule::on("CopyObject", Fault::Pass).key("f");
+    let gate = proxy.hold(Side::AfterServer, copy);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| chmod(&path, 0o600));
+        gate.wait_for(1);
+        mount.kill_daemon();
+        gate.open();
+        changing.join().unwrap();
+    });
+    fs::rename(&path, mount.path("g")).unwrap();
+    is_everywhere(&mount, "g", |path| {
+        let mode = fs::metadata(path).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+    });
 }
 
 #[test]
