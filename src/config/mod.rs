@@ -217,19 +217,19 @@ fn explain(error: Option<figment::Error>) -> ConfigError {
         return ConfigError(format!("unknown setting {key:?}{}{hint}", of(key)));
     }
     let key = error.path.join(".");
-    let why = without_quotes(&error.kind.to_string());
+    let why = without_source_lines(&error.kind.to_string());
     ConfigError(format!("{key}{}: {why}", of(&key)))
 }
 
 /// What a parser says of a text, without the lines that it shows of it: a password may
 /// stand there. They begin with their number, or nothing, and a bar.
-fn without_quotes(told: &str) -> String {
-    let is_quote = |line: &&str| {
+fn without_source_lines(told: &str) -> String {
+    let is_source = |line: &&str| {
         let line = line.trim_start();
         let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
         rest.trim_start().starts_with('|')
     };
-    let lines: Vec<&str> = told.lines().filter(|line| !is_quote(line)).collect();
+    let lines: Vec<&str> = told.lines().filter(|line| !is_source(line)).collect();
     lines.join(": ")
 }
 
