@@ -222,6 +222,34 @@ fn put_files(mount: &Mount) {
     }
 }
 
+/// A second request that is carried out late would take what a rename back has put there.
+#[test]
+fn the_originals_of_a_directory_are_deleted_by_its_rename_alone() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.durability("disk");
+    let mount = plan.args(["--request-timeout", "300s"]).start();
+    put_files(&mount);
+    mount.put_object("p/left", b"left");
+    mount.put_object("p/other", b"other");
+    mount.wait_for("p/other", "the file", Path::exists);
+    let originals = Rule::on("DeleteObjects", Fault::Pass).key("d/f3");
+    let deletes = proxy.hold(Side::BeforeServer, originals.always());
+    let moving = begin_rename(&mount, "d", "e");
+    deletes.wait_for(1);
+    fs::remove_file(mount.path("p/other")).unwrap();
+    // Deletes in the background go together.
+    wait_until(WITHIN, "a delete in the background", || {
+        mount.object("p/other").is_none() || deletes.held() > 1
+    });
+    assert_eq!(deletes.held(), 1);
+    deletes.open();
+    outcome(&moving).unwrap();
+    fs::rename(mount.path("e"), mount.path("d")).unwrap();
+    mount.wait_for_keys("the files alone", |keys| {
+        keys == ["d/f0", "d/f1", "d/f2", "d/f3", "d/f4", "d/f5", "p/left"]
+    });
+}
+
 /// Holds the copy of one file of a directory; the rename waits for it.
 fn rename_at_a_gate(
     durability: &str,
