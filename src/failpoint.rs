@@ -106,6 +106,8 @@ points! {
     ImportNoted = "import_noted",
     ImportSent = "import_sent",
     ImportStored = "import_stored",
+    /// Of `unmount --materialize`: the directory lies below the mount.
+    PlacePutBelow = "place_put_below",
     /// The session log has a request as carried out; it is not answered.
     RequestDone = "request_done",
     JournalAppendBegins = "journal_append_begins",

@@ -13,15 +13,18 @@ use hyper::Method;
 
 use super::daemonize;
 use super::flush::missing;
+use super::left_below::LeftBelow;
 use super::migrate_args::Usage;
 use super::migrate_shown::{self, Console};
 use super::mounts::{FoundMount, SAYS_WITHIN};
 use super::shown::{outln, plain, plain_lines};
+use super::status_overlay::overlay_left;
 use crate::config::{Config, ConfigSource, Options, Target};
 use crate::migrate::{
     Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Outcome,
     Refused, Report, Selection, Source, Summary, Symlinks, export, resolved,
 };
+use crate::session::control::answers::Status;
 use crate::session::control::commands::{BarrierEnd, EndBarrier, Held, HoldRequest};
 use crate::session::{Attachable, Replaced, TakenPlace, places_of, take_place};
 
@@ -101,7 +104,8 @@ impl Materialize<'_> {
     /// nobody any more then but who has its files open.
     ///
     /// Errors: DIR does not have everything, and the mount goes on.
-    pub fn run(&self) -> anyhow::Result<()> {
+    pub fn run(&self, status: &Status) -> anyhow::Result<()> {
+        self.check_overlay(status)?;
         let goes_on = || {
             format!(
                 "{} serves as before; to continue, run the same command again",
@@ -110,7 +114,7 @@ impl Materialize<'_> {
         };
         self.bring_beforehand().with_context(goes_on)?;
         let (number, began) = (self.hold().with_context(goes_on)?, Instant::now());
-        match self.replace(number) {
+        match self.replace(status, number) {
             Ok(place) => {
                 if let Err(error) = self.end_barrier(number, BarrierEnd::Replaced) {
                     return Err(self.give_back(place, number, error));
@@ -125,6 +129,21 @@ impl Materialize<'_> {
                 Err(error.context(goes_on()))
             }
         }
+    }
+
+    /// Errors: what an old directory alone has would be missing in DIR.
+    fn check_overlay(&self, status: &Status) -> anyhow::Result<()> {
+        let Some(overlay) = &status.overlay else {
+            return Ok(());
+        };
+        let Some(left) = overlay_left(overlay) else {
+            return Ok(());
+        };
+        let (mountpoint, old) = (&self.mount.health.mountpoint, &overlay.dir);
+        Err(Refused(format!(
+            "{mountpoint}: the bucket does not have yet what {old} has ({left}): wait until 'mediafs status {mountpoint}' says that {old} is not needed any more"
+        ))
+        .into())
     }
 
     /// What waited has gone on in the mount, and DIR does not have it.
@@ -216,7 +235,7 @@ impl Materialize<'_> {
     }
 
     /// Brings the last difference, and puts DIR in the mount's place.
-    fn replace(&self, number: u64) -> anyhow::Result<TakenPlace> {
+    fn replace(&self, status: &Status, number: u64) -> anyhow::Result<TakenPlace> {
         let settings = MoveSettings {
             force: Force::Yes,
             ..self.settings()
@@ -229,8 +248,12 @@ impl Materialize<'_> {
         let given = given.and_then(|()| fs::set_permissions(&self.directory, mode));
         given.with_context(|| format!("cannot set the owner of {}", self.directory.display()))?;
         self.end_barrier(number, BarrierEnd::Replacing)?;
-        take_place(&self.attachable, &self.directory)
-            .with_context(|| format!("cannot mount {}", self.directory.display()))
+        let note = LeftBelow::of(status);
+        let noted = note.note(&self.directory);
+        noted.with_context(|| format!("cannot write to {}", status.spool.dir))?;
+        let place = take_place(&self.attachable, &self.directory);
+        note.forget();
+        place.with_context(|| format!("cannot mount {}", self.directory.display()))
     }
 
     fn end_barrier(&self, number: u64, how: BarrierEnd) -> anyhow::Result<()> {

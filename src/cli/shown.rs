@@ -123,6 +123,12 @@ fn styled(text: &str, style: Style) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Of the first column of what is told of one mount.
+const LABEL_WIDTH: usize = 12;
+pub fn line(text: &mut String, label: &str, value: &str) {
+    text.push_str(&format!("  {label:LABEL_WIDTH$}{}\n", plain(value)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

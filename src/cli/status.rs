@@ -7,14 +7,13 @@ use clap::Args;
 use hyper::Method;
 
 use super::mounts::{Asked, SAYS_WITHIN, SocketArg, Wait, no_mount};
-use super::shown::{counted, files, plain, size, span, state, time, unless_gone, warning};
-use crate::session::control::answers::{Amount, MountStatus, OverlayStatus, Status, Uploads};
+use super::shown::{counted, files, line, plain, size, span, state, time, unless_gone, warning};
+use super::status_overlay::of_overlay;
+use crate::session::control::answers::{Amount, MountStatus, Status, Uploads};
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// Clears a terminal and goes to its top. Source: console_codes(4).
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
-/// Of the first column of what is told of one mount.
-const LABEL_WIDTH: usize = 12;
 const HEAD: [&str; 6] = ["NAME", "STATE", "MOUNTPOINT", "BUCKET", "NOT IN S3", "UP"];
 
 const EXAMPLES: &str = "Examples:
@@ -213,10 +212,6 @@ fn whole(status: &Status) -> String {
     text
 }
 
-fn line(text: &mut String, label: &str, value: &str) {
-    text.push_str(&format!("  {label:LABEL_WIDTH$}{}\n", plain(value)));
-}
-
 fn of_s3(status: &Status) -> String {
     let last = status.s3.last_failure.as_ref().map(|failure| {
         let at = time(failure.at_unix_seconds);
@@ -272,56 +267,6 @@ fn of_lost_found(text: &mut String, status: &Status) {
         let key = file.key.as_deref().unwrap_or("(key unknown)");
         let shown = format!("{}  {key}  {}: {}", file.id, size(file.bytes), file.reason);
         line(text, "", &shown);
-    }
-}
-
-fn of_overlay(text: &mut String, overlay: &OverlayStatus) {
-    let (dir, import) = (&overlay.dir, &overlay.import);
-    let left = || {
-        let count = counted(
-            usize::try_from(import.files_left).unwrap_or(usize::MAX),
-            "file",
-        );
-        format!("{count}, {} left", size(import.bytes_left))
-    };
-    let mut shown = match (import.is_ended, import.is_counted) {
-        (true, _) => format!("{dir} is not needed any more: every object was verified"),
-        (false, false) => format!("{dir}: being counted"),
-        (false, true) => format!("{dir}: {}", left()),
-    };
-    if import.bytes_per_second > 0 && !import.is_ended {
-        shown += &format!(", {} a second", size(import.bytes_per_second));
-        shown += &overlay
-            .eta_seconds
-            .map_or_else(String::new, |left| format!(", about {}", span(left)));
-    }
-    line(text, "overlay", &shown);
-    for place in &import.waits_for {
-        let shown = format!("the import waits: the old directory is still seen by {place}");
-        line(text, "", &shown);
-    }
-    for failed in &import.failures {
-        line(
-            text,
-            "  failed",
-            &format!("{}: {}", failed.path, failed.why),
-        );
-    }
-    let told = [
-        (import.odd, &import.odd_names, "no file, stays there alone"),
-        (
-            import.changed,
-            &import.changed_names,
-            "changed there after it was sent",
-        ),
-        (
-            import.outside_changes,
-            &import.outside_names,
-            "changed there by others",
-        ),
-    ];
-    for (count, names, what) in told.into_iter().filter(|(count, ..)| *count > 0) {
-        line(text, "", &format!("{count} {what}: {}", names.join(", ")));
     }
 }
 

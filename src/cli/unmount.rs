@@ -4,15 +4,17 @@ use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::flush::{flush, missing};
+use super::left_below::{LeftBelow, take_away};
 use super::materialize::MaterializeArgs;
 use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait, as_json};
 use super::shown::{counted, outln, plain, size, span};
+use super::status_overlay::overlay_left;
 use crate::config::Period;
 use crate::session::control::answers::Status;
 use crate::session::control::client::{AskError, ask_within};
@@ -62,7 +64,7 @@ impl UnmountCommand {
         let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
         if let Some(materialize) = self.materialize.of(&mount, self.timeout.0)? {
             let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
-            materialize.run()?;
+            materialize.run(&status)?;
             return stop(&mount, &status);
         }
         let began = Instant::now();
@@ -84,15 +86,29 @@ impl UnmountCommand {
         let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
         let spool = Path::new(&status.spool.dir);
         let kept_before = kept_in(spool);
+        let left_below = LeftBelow::of(&status);
+        let directory = left_below.directory();
         stop(&mount, &status)?;
+        if let Some(directory) = directory {
+            left_below.forget();
+            uncovered(&directory, &mount.health.mountpoint)?;
+        }
         let kept = kept_in(spool).saturating_sub(kept_before);
-        self.report(&mount, spool, kept)
+        self.report(&mount, &status, (kept_before, kept))
     }
 
     /// What was written between the drain and the end, and what was left on purpose;
-    /// how many files that were not closed were kept in lost+found.
-    fn report(&self, mount: &FoundMount, spool: &Path, kept: usize) -> anyhow::Result<()> {
+    /// how many files were in lost+found before, and how many that were not closed were
+    /// kept there since.
+    fn report(
+        &self,
+        mount: &FoundMount,
+        status: &Status,
+        (kept_before, kept): (usize, usize),
+    ) -> anyhow::Result<()> {
         let mountpoint = plain(&mount.health.mountpoint);
+        let spool = Path::new(&status.spool.dir);
+        let overlay = status.overlay.as_ref().filter(|it| !it.import.is_ended);
         let pending = match SpoolView::at(spool) {
             Ok(view) => Some(view.pending()?).filter(|pending| !pending.is_nothing()),
             // Its daemon has removed it, or another has it already.
@@ -100,8 +116,8 @@ impl UnmountCommand {
         };
         let left = pending.map(|pending| pending.to_string());
         if self.json {
-            let done = left.is_none() && kept == 0;
-            let object = json!({"done": done, "left": left, "lost_found": kept, "spool": spool});
+            let done = left.is_none() && kept == 0 && overlay.is_none();
+            let object = json!({"done": done, "left": left, "lost_found": kept, "spool": spool, "overlay": overlay});
             outln!(
                 "{:#}",
                 outcome(as_json(mount, &object)?, MountState::Unmounted)
@@ -112,9 +128,26 @@ impl UnmountCommand {
                 spool.display()
             )?;
         } else if kept == 0 {
-            outln!("{mountpoint}: unmounted; S3 has everything")?;
+            let what = match overlay {
+                Some(_) => "everything that was written to the mount",
+                None => "everything",
+            };
+            outln!("{mountpoint}: unmounted; S3 has {what}")?;
         } else {
             outln!("{mountpoint}: unmounted; S3 has everything that was closed")?;
+        }
+        if kept_before > 0 {
+            eprintln!(
+                "{} not sent earlier, and kept in {}/lost+found: 'mediafs spool list'",
+                counted(kept_before, "file"),
+                plain(&status.spool.dir)
+            );
+        }
+        if let Some((overlay, left)) = overlay.and_then(|it| Some((it, overlay_left(it)?))) {
+            let old = plain(&overlay.dir);
+            eprintln!(
+                "S3 does not have yet what {old} has ({left}): the next mount with --overlay {old} goes on"
+            );
         }
         ensure!(
             kept == 0,
@@ -140,6 +173,21 @@ impl UnmountCommand {
             progress.tell(&flushed);
         }
     }
+}
+
+/// Whoever looks at the mountpoint is not to see what a directory was before.
+fn uncovered(directory: &Path, mountpoint: &str) -> anyhow::Result<()> {
+    let shown = directory.display();
+    let was_there = take_away(directory, Path::new(mountpoint)).with_context(|| {
+        format!("{mountpoint}: {shown} is there, which lacks the last changes: 'umount {mountpoint}' takes it away")
+    })?;
+    if was_there {
+        let told = format!(
+            "{mountpoint}: {shown} had been left below the mount by an 'unmount --materialize' that was killed: taken away"
+        );
+        eprintln!("{}", plain(&told));
+    }
+    Ok(())
 }
 
 /// How many files lost+found has. Its daemon may have removed the spool.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct Parts {
     pub uploads: Arc<dyn StoreLog>,
     pub prefix: String,
     pub describe: Describe,
+    /// Whether a program has a file open for writing that is open here to read.
+    pub is_being_written: fn(BorrowedFd<'_>) -> bool,
     /// Longest file that is sent in one request, and length of a part.
     pub part_bytes: u64,
     pub markers: Markers,

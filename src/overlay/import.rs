@@ -41,6 +41,8 @@ enum Outcome {
     Sent,
     /// The bucket has one of its own, or it does not count any more.
     Superseded,
+    /// What a program that has it open writes later would stay in the old directory alone.
+    Open,
     Failed(StoreError),
 }
 
@@ -52,13 +54,16 @@ pub(super) struct PassOutcome {
     failed: u64,
     /// It was changed after it was sent.
     changed: u64,
+    /// A program has it open for writing.
+    open: u64,
     /// S3 does not answer: the rest was not looked at.
     is_broken_off: bool,
 }
 
 impl PassOutcome {
     pub(super) fn is_proof(&self) -> bool {
-        self.news == 0 && self.failed == 0 && self.changed == 0 && !self.is_broken_off
+        let left = [self.news, self.failed, self.changed, self.open];
+        left == [0; 4] && !self.is_broken_off
     }
 }
 
@@ -84,7 +89,7 @@ impl Import {
     }
 
     /// Sends what is left, until nothing is. Returns once the overlay has ended.
-    pub async fn run(&self) {
+    pub async fn run(&self) -> Watch {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
         let watch = Watch::start(&self.core);
         while !self.core.marks.with(|marks| marks.is_ended()) {
@@ -100,6 +105,7 @@ impl Import {
                 }
             }
         }
+        watch
     }
 
     fn end(&self) {
@@ -225,6 +231,10 @@ impl Import {
                     found.news += 1;
                     self.core.progress.done(stat.size_bytes);
                 }
+                Outcome::Open => {
+                    found.open += 1;
+                    self.core.progress.open(path);
+                }
                 Outcome::Failed(error) => {
                     found.failed += 1;
                     found.is_broken_off |= error.kind.is_no_answer();
@@ -243,6 +253,9 @@ impl Import {
             let kind = StoreErrorKind::PreconditionFailed;
             return Err(StoreError::new(kind, StoreOp::Put, key.clone(), why));
         };
+        if (self.core.parts.is_being_written)(file.descriptor()) {
+            return Ok(Outcome::Open);
+        }
         let path = self.core.path(key).unwrap_or_default();
         let headers = (self.core.parts.describe)(path, stat);
         let file = &file;
@@ -298,9 +311,14 @@ impl Import {
                 self.note_stored(path, made, of);
                 Ok(Outcome::Sent)
             }
-            _ => {
+            Some(_) => {
                 self.core.hide_replaced(path);
                 Ok(Outcome::Superseded)
+            }
+            None => {
+                let why = "the store refuses it as one that is there, and has none: where there are keys below it, move one of the two away";
+                let kind = StoreErrorKind::PreconditionFailed;
+                Err(StoreError::new(kind, StoreOp::Put, key.clone(), why))
             }
         }
     }

@@ -71,6 +71,7 @@ pub use self::core::{Describe, Markers, Parts};
 pub use marks::{MarksError, Phase};
 pub use old_directory::{OldDirectory, OldStat};
 pub use progress::{ImportState, Progress};
+pub use watch::Watch;
 
 use self::core::Core;
 use crate::store::{ObjectStore, StoreLog};
@@ -122,9 +123,10 @@ impl Overlay {
         Arc::new(OverlayLog::new(journal, self.core.clone()))
     }
 
-    /// Sends what is left, until nothing is. Returns once the overlay has ended.
-    pub async fn run(self: Arc<Self>) {
-        Import::new(&self.store).run().await;
+    /// Sends what is left, until nothing is. Returns once the overlay has ended what tells
+    /// of changes of the old directory until it is dropped.
+    pub async fn run(self: Arc<Self>) -> Watch {
+        Import::new(&self.store).run().await
     }
 }
 

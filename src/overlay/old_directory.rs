@@ -258,6 +258,10 @@ impl OldFile {
         outcome?;
         Ok(Some(bytes.into()))
     }
+
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,11 @@ pub struct ImportState {
     /// Files that were changed in the old directory after they were sent.
     pub changed: u64,
     pub changed_names: Vec<String>,
+    /// Files that a program has open for writing: they are sent once it has closed them.
+    #[serde(default)]
+    pub open: u64,
+    #[serde(default)]
+    pub open_names: Vec<String>,
     /// Changes of the old directory that were seen by the kernel's word.
     pub outside_changes: u64,
     pub outside_names: Vec<String>,
@@ -67,6 +72,8 @@ struct Import {
     state: ImportState,
     /// What was sent when.
     sent: VecDeque<(Instant, u64)>,
+    /// Whether the overlay had ended when a change was told of last.
+    told_at_end: Option<bool>,
 }
 
 impl Import {
@@ -109,9 +116,10 @@ impl Progress {
         let state = &mut inner.state;
         state.is_counted = true;
         (state.files_left, state.bytes_left) = (files, bytes);
-        (state.failed, state.changed) = (0, 0);
+        (state.failed, state.changed, state.open) = (0, 0, 0);
         state.failures.clear();
         state.changed_names.clear();
+        state.open_names.clear();
         state.odd = odd.len() as u64;
         state.odd_names = odd.into_iter().take(NAMED_LIMIT).collect();
     }
@@ -147,14 +155,25 @@ impl Progress {
         }
     }
 
-    /// Returns whether it is the first one.
-    pub fn changed_outside(&self, path: String) -> bool {
+    pub fn open(&self, path: &str) {
         let state = &mut self.0.lock().state;
+        state.open += 1;
+        if state.open_names.len() < NAMED_LIMIT {
+            state.open_names.push(path.to_owned());
+        }
+    }
+
+    /// Returns whether it is the first one, before the end or after it.
+    pub fn changed_outside(&self, path: String) -> bool {
+        let mut inner = self.0.lock();
+        let is_first = inner.told_at_end != Some(inner.state.is_ended);
+        inner.told_at_end = Some(inner.state.is_ended);
+        let state = &mut inner.state;
         state.outside_changes += 1;
         if state.outside_names.len() < NAMED_LIMIT && !state.outside_names.contains(&path) {
             state.outside_names.push(path);
         }
-        state.outside_changes == 1
+        is_first
     }
 
     pub fn end(&self) {

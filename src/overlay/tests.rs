@@ -120,6 +120,7 @@ fn opened(dir: &Path, way: &Arc<Faulty>) -> Arc<OverlayStore> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let root = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
     let parts = Parts {
+        is_being_written: |_| false,
         store: way.clone(),
         late: LateChanges::default(),
         uploads: Arc::new(MemoryLog::default()),
@@ -432,7 +433,7 @@ async fn across_an_import<T>(
         tokio::task::yield_now().await;
     }
     match ends {
-        true => Import::new(&both.shown).run().await,
+        true => drop(Import::new(&both.shown).run().await),
         false => both.import().await,
     }
     ask.await

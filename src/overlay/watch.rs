@@ -32,7 +32,7 @@ struct WatchQueue {
 
 impl Watch {
     /// Nothing is watched where the kernel has no room for it.
-    pub fn start(core: &Arc<Core>) -> Self {
+    pub(super) fn start(core: &Arc<Core>) -> Self {
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         let queue = match queue {
             Ok(queue) => queue,
@@ -51,12 +51,12 @@ impl Watch {
 
     /// Nothing is watched.
     #[cfg(test)]
-    pub fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self(None)
     }
 
     /// Watches a directory too, where it is not yet.
-    pub fn add(&self, old: &OldDirectory, path: &str) {
+    pub(super) fn add(&self, old: &OldDirectory, path: &str) {
         let Some(inner) = &self.0 else { return };
         if inner.watched.lock().len() >= DIRECTORIES_LIMIT {
             return;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::compose::Connected;
 use super::mount::elsewhere::Seen;
@@ -21,6 +21,8 @@ use crate::task::kept_up;
 const LOOK_FIRST: Duration = Duration::from_secs(1);
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// The kernel may be slow to take what it is told.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 
 /// Starts uploads, deletes, the watch over S3 and the import of an overlay, and says
 /// that the mount serves.
@@ -38,19 +40,32 @@ pub fn start(
     };
     if let Some(overlay) = overlay.cloned().filter(is_imported) {
         let mountpoint = config.mountpoint.clone();
-        let seen = super::overlay::still_seen(config, &overlay);
-        let import = move || import(overlay.clone(), seen.clone(), mountpoint.clone());
+        let covered = super::overlay::covered(config, &overlay);
+        let ops = ops.clone();
+        let import = move || {
+            import(
+                ops.clone(),
+                overlay.clone(),
+                covered.clone(),
+                mountpoint.clone(),
+            )
+        };
         runtime.spawn(kept_up("import", import));
     }
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
 }
 
 /// What a container writes into the old directory after it was sent stays there alone: the
-/// import waits until each sees the mount.
-async fn import(overlay: Arc<Overlay>, seen: Option<CoveredDirectory>, mountpoint: PathBuf) {
+/// import waits until each sees the mount. Then all that they changed is asked for again.
+async fn import(
+    ops: Arc<Ops>,
+    overlay: Arc<Overlay>,
+    covered: Option<CoveredDirectory>,
+    mountpoint: PathBuf,
+) {
     let mut backoff = Backoff::new(LOOK_FIRST, LOOK_LIMIT);
     let mut told = Vec::new();
-    while let Some(directory) = seen.clone() {
+    while let Some(directory) = covered.clone() {
         // What cannot be looked at is not waited for.
         let places = spawn_blocking(move || directory.seen()).await;
         let places = places.unwrap_or_default();
@@ -72,8 +87,19 @@ async fn import(overlay: Arc<Overlay>, seen: Option<CoveredDirectory>, mountpoin
     if !told.is_empty() {
         // Calls that had found their file in the old directory.
         sleep(SETTLED_AFTER).await;
+        forget_all(&ops).await;
     }
-    overlay.run().await;
+    let _watch = overlay.run().await;
+    // Who changes the old directory later is told of, too.
+    std::future::pending().await
+}
+
+async fn forget_all(ops: &Ops) {
+    let controls = ops.controls();
+    match controls.find("").await {
+        Ok(root) => drop(controls.refresh(root, Instant::now() + TOLD_WITHIN).await),
+        Err(error) => tracing::warn!(%error, "what was changed in the old directory shows late"),
+    }
 }
 
 /// What shows the mount there.

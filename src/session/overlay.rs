@@ -10,6 +10,7 @@ use crate::files::ContentTypes;
 use crate::journal::Journal;
 use crate::namespace::{Attributes, Name};
 use crate::overlay::{Describe, Markers, OldDirectory, OldStat, Overlay, Parts, Phase};
+use crate::session::lease;
 use crate::session::mount::FS_TYPE;
 use crate::session::mount::bare::BareDirectory;
 use crate::session::mount::mountinfo::mount_at;
@@ -88,9 +89,8 @@ fn is_at(old: &Path, mountpoint: &Path) -> bool {
     old == mountpoint || std::fs::canonicalize(old).is_ok_and(|it| it == mountpoint)
 }
 
-/// Where the old directory can still be seen once the mount covers it; none where it is
-/// another directory.
-pub fn still_seen(config: &Config, overlay: &Overlay) -> Option<CoveredDirectory> {
+/// The old directory where the mount covers it; none where it is another directory.
+pub fn covered(config: &Config, overlay: &Overlay) -> Option<CoveredDirectory> {
     if !is_at(overlay.old_directory().path(), &config.mountpoint) {
         return None;
     }
@@ -213,6 +213,7 @@ pub fn stack(
     if before.of_another_place {
         forget(config)?;
     }
+    lease::ignore_breaks();
     let Some(old) = needed(config, old, waits(journal, before))? else {
         if fd_store::is_present() {
             fd_store::forget(KeptDescriptor::OldDirectory);
@@ -229,6 +230,7 @@ pub fn stack(
         uploads: journal.clone(),
         prefix: config.prefix.clone(),
         describe: describe(config.attributes.mode, types),
+        is_being_written: lease::is_being_written,
         part_bytes: config.part_size_bytes,
         markers: match config.dir_markers {
             DirMarkersConfig::Never => Markers::Unwanted,

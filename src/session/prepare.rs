@@ -59,7 +59,11 @@ impl Prepared {
             None => Some(free_mountpoint(&config)?),
         };
         if config.hardening == HardeningConfig::On {
-            privileges::confine().context("privileges cannot be given up")?;
+            let confined = match old {
+                Some(_) => privileges::confine_over_a_directory(),
+                None => privileges::confine(),
+            };
+            confined.context("privileges cannot be given up")?;
         }
         write_logs();
         for capped in &config.capped {

@@ -24,6 +24,12 @@ pub fn confine() -> Result<(), rustix::io::Errno> {
     confine_to(KEPT)
 }
 
+/// The same of a mount over an old directory: `LEASE`, to see who still writes another
+/// user's file there.
+pub fn confine_over_a_directory() -> Result<(), rustix::io::Errno> {
+    confine_to(KEPT | CapabilitySet::LEASE)
+}
+
 /// The same, with other capabilities that are kept.
 pub fn confine_to(kept: CapabilitySet) -> Result<(), rustix::io::Errno> {
     let none = Rlimit {

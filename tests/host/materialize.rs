@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::support::control::{listening, mediafs};
 use crate::support::podman::Podman;
 use crate::support::processes::daemons_of;
 use crate::support::programs::{has_all, run_within, said, succeeds};
+use crate::support::proxy::{Fault, Rule};
 use crate::support::{Mount, Server, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(120);
@@ -105,6 +107,10 @@ fn open_to_all() -> TempDir {
 }
 
 fn materialize(mount: &Mount, directory: &Path) -> Output {
+    run_within(WITHIN, &mut materializing(mount, directory))
+}
+
+fn materializing(mount: &Mount, directory: &Path) -> Command {
     let owner = &Server::shared().owner;
     let mut command = mediafs(["unmount", "--yes", "--socket"]);
     command
@@ -115,7 +121,7 @@ fn materialize(mount: &Mount, directory: &Path) -> Output {
         .env("AWS_ACCESS_KEY_ID", &*owner.access_key)
         .env("AWS_SECRET_ACCESS_KEY", &*owner.secret_key)
         .env("AWS_EC2_METADATA_DISABLED", "true");
-    run_within(WITHIN, &mut command)
+    command
 }
 
 fn plan_on(shared: &Shared) -> SupervisedMount {
@@ -256,4 +262,62 @@ fn a_container_that_cannot_be_entered_keeps_the_mount_as_it_is() {
     assert!(output.status.success(), "{}{}", said(&output), mount.log());
     let place = format!("/proc/{}/root{}/f", asleep.pid(), mount.root.display());
     assert_eq!(fs::read_to_string(place).unwrap(), "text");
+}
+
+fn on_top(path: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let at = format!(" {} ", path.display());
+    let mut there = mounts.lines().filter(|line| line.contains(&at));
+    there.next_back().map(str::to_owned)
+}
+
+#[test]
+fn a_directory_that_a_killed_command_left_below_the_mount_is_seen_by_nobody() {
+    for again in [false, true] {
+        let mount = SupervisedMount::start(Mount::builder());
+        fs::write(mount.path("f"), "before").unwrap();
+        let local = tempfile::tempdir().unwrap();
+        let directory = local.path().join("media");
+        for bytes in ["once", "written since"] {
+            let mut command = materializing(&mount, &directory);
+            command.args(["--timeout", "10s"]);
+            let killed = run_within(WITHIN, command.env("FAILPOINTS", "place_put_below=return"));
+            assert_eq!(killed.status.signal(), Some(9), "{}", said(&killed));
+            // Changes are held for that long.
+            fs::write(mount.path("f"), bytes).unwrap();
+        }
+        if again {
+            let output = materialize(&mount, &directory);
+            assert!(output.status.success(), "{}", said(&output));
+            assert_eq!(fs::read(mount.path("f")).unwrap(), b"written since");
+            succeeds(Command::new("umount").arg(&mount.root));
+        } else {
+            let mut command = mediafs(["unmount", "--socket"]);
+            let output = run_within(WITHIN, command.arg(listening(&mount)).arg(&mount.root));
+            assert!(output.status.success(), "{}", said(&output));
+            has_all(&said(&output), &["was killed: taken away"]);
+        }
+        assert_eq!(on_top(&mount.root), None);
+        assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_mount_whose_overlay_has_not_ended_is_not_replaced() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let refused = Rule::on("PutObject", Fault::Answer(503, "SlowDown"));
+    proxy.rule(refused.key("old").always());
+    let old = tempfile::tempdir().unwrap();
+    fs::write(old.path().join("old"), "alone").unwrap();
+    let mount = SupervisedMount::start(plan.arg("--overlay").arg(old.path()));
+    let local = tempfile::tempdir().unwrap();
+    let directory = local.path().join("media");
+    let output = materialize(&mount, &directory);
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    has_all(
+        &said(&output),
+        &["does not have yet what ", "is not needed any more"],
+    );
+    assert_eq!(fs::read(mount.path("old")).unwrap(), b"alone");
+    assert!(!directory.exists());
 }

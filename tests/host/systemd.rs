@@ -300,8 +300,8 @@ fn the_service_has_two_capabilities_and_its_own_directories() {
     let service = Service::started("attributes = \"stored\"\n");
     let pid = service.property("MainPID");
     let status = service.machine.says(&format!("cat /proc/{pid}/status"));
-    // CAP_SYS_ADMIN is 21, CAP_DAC_READ_SEARCH is 2. Source: capabilities(7).
-    let bounding = format!("CapBnd:\t{:016x}", (1 << 21) | (1 << 2));
+    // CAP_SYS_ADMIN is 21, CAP_DAC_READ_SEARCH is 2, CAP_LEASE is 28. Source: capabilities(7).
+    let bounding = format!("CapBnd:\t{:016x}", (1 << 21) | (1 << 2) | (1 << 28));
     assert!(status.contains(&bounding), "{status}");
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     let listed = service.machine.says(&format!(

@@ -11,15 +11,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
-use rustix::mount::{OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 
 use super::attributes::{self, Attribute, Restrictions};
 use super::beneath::{BY_DESCRIPTOR, detach, put_below};
-use super::elsewhere::{Elsewhere, elsewhere};
+use super::elsewhere::{Elsewhere, Seen, elsewhere, everywhere};
 use super::inside::{Attachable, InsideError};
-use super::mountinfo::{MountEntry, mounts_of};
+use super::mountinfo::{MountEntry, mount_at, mounts_of};
 use super::places::{SeenPlace, places_of};
 use super::processes::{link_of, mount_id};
+use crate::failpoint::{self, Point};
 
 /// A container may start while places are taken.
 const ROUNDS: usize = 3;
@@ -52,7 +53,13 @@ pub fn take_place(mount: &Attachable, directory: &Path) -> io::Result<TakenPlace
     let substitute = Substitute::open(directory)?;
     let tree = substitute.tree_for(&mount.entry)?;
     let mut replaced = Replaced::Detached;
-    if let Err(error) = put_below(tree.as_fd(), mount.root()) {
+    // One that was killed may have put it there.
+    let put = match substitute.lies_below_own(&mount.entry) {
+        true => Ok(()),
+        false => put_below(tree.as_fd(), mount.root()),
+    };
+    failpoint::at(Point::PlacePutBelow);
+    if let Err(error) = put {
         if !places_of(&mount.entry)
             .map_err(io::Error::other)?
             .is_empty()
@@ -82,6 +89,21 @@ pub fn take_place(mount: &Attachable, directory: &Path) -> io::Result<TakenPlace
         left: elsewhere(&mount.entry.device),
         directory: tree,
     })
+}
+
+/// Unmounts the directory where it is what is seen at a place, as often as it is.
+///
+/// Returns whether it was. Errors: the kernel's.
+pub fn uncover(directory: &Path, place: &Path) -> io::Result<bool> {
+    let substitute = Substitute::open(directory)?;
+    let mut was_there = false;
+    while let Some(entry) = mount_at(place)?
+        && substitute.is_shown_by(&entry, Path::new(""))
+    {
+        unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+        was_there = true;
+    }
+    Ok(was_there)
 }
 
 impl TakenPlace {
@@ -129,15 +151,25 @@ impl Substitute {
         Ok(tree)
     }
 
-    fn lies_below(&self, place: &SeenPlace) -> bool {
-        let Some(below) = &place.seen.below else {
+    fn lies_below(&self, seen: &Seen) -> bool {
+        let Some(below) = &seen.below else {
             return false;
         };
-        let entry = &place.seen.entry;
+        let entry = &seen.entry;
         let shown = entry.root.strip_prefix("/").unwrap_or(&entry.root);
-        below.mountpoint == entry.mountpoint
-            && below.device == self.device
-            && below.root == self.root.join(shown)
+        below.mountpoint == entry.mountpoint && self.is_shown_by(below, shown)
+    }
+
+    /// The same of the mount's own place.
+    fn lies_below_own(&self, mount: &MountEntry) -> bool {
+        let all = everywhere(&mount.device);
+        all.iter()
+            .any(|seen| seen.entry.id == mount.id && self.lies_below(seen))
+    }
+
+    /// Whether a mount is one of it, or of this place in it.
+    fn is_shown_by(&self, entry: &MountEntry, below: &Path) -> bool {
+        entry.device == self.device && entry.root == self.root.join(below)
     }
 
     /// Mounts the directory below the mount at each other place where it is not yet: what
@@ -146,7 +178,7 @@ impl Substitute {
         let mut tried = BTreeSet::new();
         loop {
             let places = places_of(mount)?;
-            let is_next = |place: &&SeenPlace| !self.lies_below(place);
+            let is_next = |place: &&SeenPlace| !self.lies_below(&place.seen);
             let Some(next) = places.iter().find(is_next) else {
                 return Ok(places);
             };

@@ -3,12 +3,15 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use serde_json::Value;
+
 use super::{
     WITHIN, held_import, objects, of_overlay, old_directory, old_files, over, tree,
     wait_for_the_end, write,
 };
-use crate::support::control::done;
+use crate::support::control::{done, run};
 use crate::support::data::MIB;
+use crate::support::programs::{has_all, said};
 use crate::support::proxy::{Fault, Rule, Side};
 use crate::support::{Mount, pattern, wait_until};
 
@@ -122,10 +125,12 @@ fn who_still_writes_to_the_old_directory_is_noticed_and_told() {
     wait_until(WITHIN, "the new file", || mount.path("d/late").exists());
     write(&old, "d/x", "changed after it was sent");
     proxy.heal();
+    let mut told = Value::Null;
+    // Each walk counts anew.
     wait_until(WITHIN, "the walk's word", || {
-        of_overlay(&mount)["changed"] == 1
+        told = of_overlay(&mount);
+        told["changed"] == 1
     });
-    let told = of_overlay(&mount);
     assert_eq!(told["changed_names"][0], "d/x", "{told}");
     assert_eq!(told["odd_names"][0], "link", "{told}");
     assert_eq!(told["ended"], false);
@@ -160,4 +165,62 @@ fn s3_may_be_away_for_a_while() {
     assert_eq!(tree(&mount.root), model);
     mount.wait_for_keys("the bucket", |keys| keys.len() == model.len());
     assert_eq!(objects(&mount), model);
+}
+
+/// What an old directory alone has is in no bucket yet.
+#[test]
+fn an_unmount_before_the_end_says_what_the_bucket_lacks() {
+    let (plan, proxy) = held_import();
+    let old = old_directory(&plan);
+    write(&old, "held", "old");
+    let refused = Rule::on("PutObject", Fault::Answer(503, "SlowDown"));
+    proxy.rule(refused.key("held").always());
+    let mut mount = over(plan, &old).start();
+    wait_until(WITHIN, "a walk", || of_overlay(&mount)["counted"] == true);
+    let root = mount.root.to_str().unwrap().to_owned();
+    let told = run(&mount, &["unmount", &root, "--json"]);
+    assert!(told.status.success(), "{}", said(&told));
+    let text = said(&told);
+    has_all(
+        &text,
+        &[
+            "S3 does not have yet what ",
+            "1 file, 3 B left",
+            "\"done\": false",
+        ],
+    );
+    assert!(mount.wait_for_exit().success());
+}
+
+#[test]
+fn an_old_file_that_the_store_cannot_have_beside_other_keys_keeps_the_overlay_from_ending() {
+    let other = Mount::fresh();
+    other.put_object("a/b", b"new");
+    let plan = Mount::builder().bucket(other.bucket());
+    let old = old_directory(&plan);
+    write(&old, "a", "old");
+    let mount = over(plan, &old).start();
+    // SeaweedFS has a directory there.
+    wait_until(WITHIN, "what failed", || {
+        of_overlay(&mount)["failures"][0]["path"] == "a"
+    });
+    let told = of_overlay(&mount);
+    assert_eq!(told["ended"], false, "{told}");
+    let why = told["failures"][0]["error"].to_string();
+    assert!(why.contains("keys below it"), "{why}");
+}
+
+#[test]
+fn who_writes_to_the_old_directory_after_the_end_is_told_of() {
+    let plan = Mount::builder();
+    let old = old_directory(&plan);
+    old_files(&old);
+    let mount = over(plan, &old).start();
+    wait_for_the_end(&mount);
+    write(&old, "d/x", "changed after the end");
+    wait_until(WITHIN, "the kernel's word", || {
+        of_overlay(&mount)["outside_names"][0] == "d/x"
+    });
+    let told = "somebody still changes the old directory";
+    wait_until(WITHIN, "the log", || mount.log().contains(told));
 }
