@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::engine::{InsideArg, absolute};
 use super::migrate_args::Usage;
 use super::mounts::{Chosen, FoundMount, SocketArg, Wait};
+use super::refresh::forget;
 use super::shown::{counted, outln, plain, warning};
 use crate::session::{AttachPoint, Attachable, LeftBehind, MountTree};
 
@@ -70,8 +71,8 @@ impl AttachCommand {
             _ => return Err(Usage("give a PATH".to_owned()).into()),
         };
         let path = absolute(path)?;
-        let mount = self.mount(mount.as_deref())?;
-        let mountpoint = Path::new(&mount.health.mountpoint);
+        let found = self.mount(mount.as_deref())?;
+        let mountpoint = Path::new(&found.health.mountpoint);
         let tree = self.inside.tree()?;
         tree.lock()?;
         let place = tree.find(path)?;
@@ -80,7 +81,9 @@ impl AttachCommand {
         let left = if was_attached {
             Vec::new()
         } else {
-            tree.attach(&mount, &place)?
+            let left = tree.attach(&mount, &place)?;
+            refresh(&found);
+            left
         };
         if self.json {
             let attached = Attached {
@@ -152,6 +155,15 @@ impl AttachCommand {
             self.inside.as_given(),
             plain(&place.path.display().to_string())
         )
+    }
+}
+
+/// Programs of the container may have changed what the mount knows of an old directory.
+fn refresh(mount: &FoundMount) {
+    if let Err(error) = forget(mount, String::new()) {
+        let path = plain(&mount.health.mountpoint);
+        let text = format!("{path}: what was changed before shows after --ttl: {error:#}");
+        eprintln!("{}", warning(&text));
     }
 }
 

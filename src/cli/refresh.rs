@@ -8,7 +8,7 @@ use clap::Args;
 use hyper::Method;
 use serde_json::Value;
 
-use super::mounts::{Chosen, SocketArg, as_json};
+use super::mounts::{Chosen, FoundMount, SocketArg, as_json};
 use super::shown::{counted, outln, plain};
 use crate::session::control::commands::{PathRequest, Refreshed};
 
@@ -35,11 +35,7 @@ impl RefreshCommand {
         let Chosen { mounts, silent } = self.at.chosen(self.path.as_deref())?;
         let mut objects = Vec::new();
         for (mount, path) in mounts {
-            let request = PathRequest {
-                path,
-                timeout_ms: None,
-            };
-            let done: Refreshed = mount.ask(Method::POST, "/refresh", &request, WITHIN)?;
+            let done = forget(&mount, path)?;
             if self.json {
                 objects.push(as_json(&mount, &done)?);
                 continue;
@@ -59,4 +55,13 @@ impl RefreshCommand {
         ensure!(silent.is_empty(), "{}", silent.join("\n"));
         Ok(())
     }
+}
+
+/// Has a mount ask for all below a path of it again. Errors: its.
+pub fn forget(mount: &FoundMount, path: String) -> anyhow::Result<Refreshed> {
+    let request = PathRequest {
+        path,
+        timeout_ms: None,
+    };
+    mount.ask(Method::POST, "/refresh", &request, WITHIN)
 }
