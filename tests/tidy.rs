@@ -10,6 +10,9 @@ mod circles;
 mod dependencies;
 #[path = "tidy/documents.rs"]
 mod documents;
+#[allow(dead_code)]
+#[path = "support/examples.rs"]
+mod examples;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/spread.rs"]

@@ -8,6 +8,7 @@ mod support;
 mod attach;
 mod containers;
 mod csi;
+mod document_examples;
 mod fstab;
 mod install;
 mod materialize;

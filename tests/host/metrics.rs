@@ -1,6 +1,6 @@
 //! The metrics as Prometheus takes them; the alerts and the dashboard that are made of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::examples;
 use crate::support::metrics::MetricsAt;
 use crate::support::proxy::Fault;
 use crate::support::suite::tool;
@@ -102,14 +103,41 @@ fn promtool_finds_nothing_wrong_with_the_metrics_of_a_mount_under_work() {
     }
     let names = names(&text);
     the_deployed_names_are_there(&names);
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let help = fs::read_to_string(repository.join("src/cli/help/metrics.md")).unwrap();
-    let words: BTreeSet<&str> = help.split_whitespace().collect();
-    for name in names {
+    let list = &examples::of("text metrics")[0].text;
+    let listed: BTreeMap<&str, &str> = list.lines().map(listed_metric).collect();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, labels) = name_and_labels(line);
         let parts = ["_bucket", "_sum", "_count"];
         let of_histogram = parts.iter().find_map(|part| name.strip_suffix(part));
-        let is_told = |name: &str| words.contains(name);
-        assert!(is_told(name) || of_histogram.is_some_and(is_told), "{name}");
+        let told = |name: &str| listed.get(name).copied();
+        let told = told(name).or_else(|| told(of_histogram?));
+        assert_eq!(told, Some(labels.as_str()), "{line}");
+    }
+}
+
+/// A line of the help's list: a name, and the labels as they stand there.
+fn listed_metric(line: &str) -> (&str, &str) {
+    let line = line.strip_suffix(" (histogram)").unwrap_or(line);
+    line.split_once(' ').unwrap_or((line, ""))
+}
+
+/// The name of a series, and the names of its labels as the help has them: `le` is a part of
+/// every histogram.
+fn name_and_labels(line: &str) -> (&str, String) {
+    let Some((name, rest)) = line.split_once('{') else {
+        return (line.split(' ').next().unwrap(), String::new());
+    };
+    let names = rest.split("=\"").map(|before| {
+        let begin = before.rfind(['"', ',']).map_or(0, |at| at + 1);
+        &before[begin..]
+    });
+    let mut names: Vec<&str> = names.collect();
+    // What stands behind the last value.
+    names.pop();
+    names.retain(|name| *name != "le");
+    match names[..] {
+        [] => (name, String::new()),
+        _ => (name, format!("{{{}}}", names.join(","))),
     }
 }
 
@@ -142,14 +170,13 @@ fn the_alerts_are_as_prometheus_reads_them_and_come_when_they_should() {
 
 #[test]
 fn the_configuration_in_the_help_is_as_prometheus_reads_it() {
-    let help = include_str!("../../src/cli/help/metrics.md");
-    let (_, example) = help.split_once("```yaml\n").unwrap();
-    let (example, _) = example.split_once("```").unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), example).unwrap();
-    let mut promtool = tool("promtool");
-    promtool.args(["check", "config", "--syntax-only"]);
-    let output = promtool.arg(file.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    for example in examples::of("yaml prometheus") {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), example.text).unwrap();
+        let mut promtool = tool("promtool");
+        promtool.args(["check", "config", "--syntax-only"]);
+        let output = promtool.arg(file.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::OnceLock;
 
+use crate::support::examples::{self, steps};
 use crate::support::programs::succeeds;
 use crate::support::servers::sweeper;
 use crate::support::service::{OpenAcross, Service};
@@ -165,6 +166,22 @@ fn a_package_is_upgraded_under_a_mount_whose_open_files_stay_open_and_then_purge
          2>/dev/null || true",
     );
     assert_eq!(left.lines().count(), 2, "{left}");
+}
+
+#[test]
+fn the_package_comes_and_goes_by_the_commands_in_the_help() {
+    let machine = bare_machine();
+    let built = Packages::shared().file(NEW, ".deb");
+    let name = built.file_name().unwrap().to_str().unwrap();
+    let name = name.replace(NEW, env!("CARGO_PKG_VERSION"));
+    fs::copy(&built, machine.path("/opt").join(name)).unwrap();
+    for example in examples::of("console package") {
+        for (command, _) in steps(&example.text) {
+            machine.says(&format!("cd /opt; echo y | {command}"));
+            let (is_there, _) = machine.tries("mediafs --version");
+            assert_eq!(is_there, command.contains(" install "), "{command}");
+        }
+    }
 }
 
 #[test]

@@ -24,7 +24,6 @@ mod directories;
 mod directory_attributes;
 mod disk_cache;
 mod doctor;
-mod document_examples;
 mod durability;
 mod exchanges;
 mod failed_records;

@@ -24,6 +24,7 @@ pub mod control;
 pub mod csi;
 pub mod data;
 pub mod disk;
+pub mod examples;
 pub mod forward_proxy;
 pub mod frozen;
 pub mod garage;

@@ -27,6 +27,23 @@ const FOLDERS: [&str; 9] = [
     "tmp",
 ];
 
+/// A root of busybox alone.
+#[track_caller]
+pub fn make_root(root: &Path) {
+    for folder in FOLDERS {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+    // What podman mounts on it gets its mode.
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+    let busybox = succeeds(Command::new("sh").args(["-c", "command -v busybox"]));
+    let mut copy = Command::new("cp");
+    succeeds(copy.arg(busybox.trim()).arg(root.join("bin/busybox")));
+    for tool in TOOLS {
+        symlink("busybox", root.join("bin").join(tool)).unwrap();
+    }
+}
+
 /// A container that runs, as uid 1000, with a read-only root and one folder of the
 /// host on its /media, with podman's propagation: private.
 #[derive(Debug)]
@@ -48,7 +65,8 @@ impl Podman {
         let unique = dir.path().file_name().unwrap().to_str().unwrap();
         let name = format!("mediafs-test-{}", unique.trim_start_matches('.'));
         let this = Self { dir, name };
-        this.make_root();
+        make_root(&this.root());
+        fs::set_permissions(this.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         this.configure();
         let mut run = this.command(&["run", "--detach", "--name", &this.name]);
         // The machine of the tests may itself be one that cannot raise limits.
@@ -69,24 +87,6 @@ impl Podman {
 
     fn root(&self) -> PathBuf {
         self.dir.path().join("root")
-    }
-
-    fn make_root(&self) {
-        let root = self.root();
-        for folder in FOLDERS {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        for path in [self.dir.path(), &root] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        // What podman mounts on it gets its mode.
-        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
-        let busybox = succeeds(Command::new("sh").args(["-c", "command -v busybox"]));
-        let mut copy = Command::new("cp");
-        succeeds(copy.arg(busybox.trim()).arg(root.join("bin/busybox")));
-        for tool in TOOLS {
-            symlink("busybox", root.join("bin").join(tool)).unwrap();
-        }
     }
 
     /// Source: containers-storage.conf(5), containers.conf(5).

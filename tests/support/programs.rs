@@ -69,6 +69,14 @@ pub fn run_python(program: &str, args: &[&Path]) -> String {
     succeeds(&mut command)
 }
 
+/// The documents of a text in YAML.
+#[track_caller]
+pub fn parse_yaml(text: &str) -> Vec<serde_json::Value> {
+    const PROGRAM: &str =
+        "import json, sys, yaml\nprint(json.dumps(list(yaml.safe_load_all(sys.argv[1]))))";
+    serde_json::from_str(&run_python(PROGRAM, &[Path::new(text)])).unwrap()
+}
+
 /// Runs a shell script with `$1`, `$2`... and returns what it printed.
 #[track_caller]
 pub fn run_shell(script: &str, args: &[&Path]) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::{LAYERS, repository};
+use crate::{LAYERS, examples, repository, sources};
 
 /// A name with so many underscores is a test's.
 const UNDERSCORES_OF_A_TEST: usize = 3;
@@ -87,6 +87,35 @@ fn the_layers_stand_in_the_documentation_as_they_are_checked() {
     let names: Vec<Vec<&str>> = names.map(Iterator::collect).collect();
     let names: Vec<Vec<&str>> = names.into_iter().filter(|it| !it.is_empty()).collect();
     assert_eq!(names, LAYERS);
+}
+
+#[test]
+fn every_example_of_a_document_has_a_test_that_runs_it() {
+    // Panics where the words of a block are none of the kinds.
+    let found = examples::all();
+    let tests: Vec<String> = sources()
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    for (kind, test) in examples::KINDS {
+        let used = found.iter().any(|example| example.kind == kind);
+        assert!(used, "no document has an example of the kind {kind:?}");
+        let runs =
+            |text: &&String| tests_of(text).contains(test) && text.contains(&format!("\"{kind}\""));
+        assert!(
+            tests.iter().any(|text| runs(&text)),
+            "{test} reads no {kind:?}"
+        );
+    }
+}
+
+#[test]
+#[should_panic(expected = "no test runs a")]
+fn an_example_that_no_test_runs_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page.md");
+    fs::write(&page, "```console\n# mediafs status\n```\n").unwrap();
+    drop(examples::in_document(&page));
 }
 
 #[test]

@@ -1,86 +1,45 @@
 //! The examples of README and help topics, as they stand there, on a machine of
 //! their own with mediafs installed.
 //!
-//! A block of code says by its first words what becomes of it: `console run` is
-//! typed, and what it shows below a command has to be its output; with a NAME
-//! behind it, the service `mediafs@NAME` is started before. `console ask` is the same at
-//! a terminal, where each question gets a yes. `toml FILE` is
-//! read by the parser and written to FILE, as `env FILE` is; `fstab` is mounted by mount(8). Later
-//! blocks build on files of earlier ones; what is mounted ends with its block.
+//! A block of code says by its first words what becomes of it. What is shown below a command
+//! has to be its output, where `...` stands for anything. Later blocks build on files of
+//! earlier ones; what is mounted ends with its block.
 //!
-//! A plain `console` is not typed: it shows one answer of several (doctor), is run by the
-//! test script (`scripts/demo`), or needs what other tests have: files below a mount,
-//! containers, Kubernetes, a package (`tests/host/`).
+//! | first words          | what becomes of it |
+//! |----------------------|--------------------|
+//! | `console run`        | typed; with a NAME behind it, the service `mediafs@NAME` is started before |
+//! | `console ask`        | the same at a terminal, where each question gets a yes |
+//! | `console hidden`     | as `ask`, with a file in the directory under the mount |
+//! | `console reader`     | typed by one who may only read the bucket; it ends with 1 |
+//! | `console container`  | typed beside a running container called `app` |
+//! | `console image`      | its words are compared with files of `scripts/deploy` |
+//! | `console demo`       | stands in `scripts/test`, which runs it |
+//! | `console package`    | typed where the package lies (`tests/host/packages.rs`) |
+//! | `toml FILE`          | read by the parser, and written to FILE |
+//! | `env FILE`           | written to FILE |
+//! | `fstab`              | mounted by mount(8) |
+//! | `yaml compose`       | its volumes are those of a container that uses the mount |
+//! | `yaml volume`        | published by the CSI driver |
+//! | `yaml chart`         | the same, for a pod with these values |
+//! | `yaml prometheus`    | read by promtool (`tests/host/metrics.rs`) |
+//! | `text metrics`       | compared with the metrics of a mount (`tests/host/metrics.rs`) |
+
+mod containers;
+mod kubernetes;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use mediafs::config::{ConfigSource, Options, Target};
-use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
 
+use crate::support::examples::{self, Example, is_as_shown, steps};
+use crate::support::servers::{Credentials, READER};
 use crate::support::{Client, Machine, Server};
 
 const BUCKET: &str = "my-bucket";
 /// Those that the examples name besides.
 const OTHER_BUCKETS: [&str; 3] = ["authentik", "old-bucket", "new-bucket"];
-
-#[derive(Debug)]
-struct Example {
-    document: PathBuf,
-    kind: String,
-    text: String,
-}
-
-/// README first, as it is read.
-fn examples() -> Vec<Example> {
-    let repo = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let topics = fs::read_dir(repo.join("src/cli/help")).unwrap();
-    let mut topics: Vec<PathBuf> = topics.map(|entry| entry.unwrap().path()).collect();
-    topics.retain(|path| path.extension().is_some_and(|it| it == "md"));
-    topics.sort();
-    topics.insert(0, repo.join("README.md"));
-    topics.iter().flat_map(|path| examples_in(path)).collect()
-}
-
-fn examples_in(document: &Path) -> Vec<Example> {
-    let markdown = fs::read_to_string(document).unwrap();
-    let mut found = Vec::new();
-    let mut open = false;
-    for event in Parser::new(&markdown) {
-        match event {
-            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(kind))) => {
-                open = true;
-                found.push(Example {
-                    document: document.to_owned(),
-                    kind: kind.into_string(),
-                    text: String::new(),
-                });
-            }
-            Event::Text(text) if open => found.last_mut().unwrap().text.push_str(&text),
-            Event::End(_) => open = false,
-            _ => {}
-        }
-    }
-    found
-}
-
-/// A command, and the lines that are shown below it.
-fn steps(text: &str) -> Vec<(String, Vec<String>)> {
-    let mut steps: Vec<(String, Vec<String>)> = Vec::new();
-    for line in text.lines() {
-        let command = line.strip_prefix("# ").or_else(|| line.strip_prefix("$ "));
-        match (command, steps.last_mut()) {
-            (None, Some((before, _))) if before.ends_with('\\') => {
-                before.push('\n');
-                before.push_str(line);
-            }
-            (Some(command), _) => steps.push((command.to_owned(), Vec::new())),
-            (None, Some((_, shown))) => shown.push(line.to_owned()),
-            (None, None) => panic!("no command above {line:?}"),
-        }
-    }
-    steps
-}
+/// Where programs of the machine stand that only say what they were asked.
+const STAND_INS: &str = "/opt/stand-ins";
 
 /// The machine has none of its own.
 const TERMINALS: &str = "[ -e /dev/ptmx ] || {
@@ -95,6 +54,8 @@ enum At {
     Pipe,
     /// Each of its questions is answered.
     Terminal,
+    /// By one whose key may not write; it fails.
+    PipeOfReader,
 }
 
 struct Typist {
@@ -131,44 +92,65 @@ impl Typist {
         Self { machine, server }
     }
 
-    /// Runs a command as root in the folder of the repository, and returns what it said.
-    #[track_caller]
-    fn types(&self, command: &str) -> String {
-        let (owner, endpoint) = (&self.server.owner, &self.server.endpoint);
+    /// A command as root types it in the folder of the repository.
+    fn typed(&self, command: &str, user: &Credentials) -> String {
+        let endpoint = &self.server.endpoint;
         let binary = if command.starts_with("scripts/") {
             "MEDIAFS_BINARY=/opt/mediafs "
         } else {
             ""
         };
-        let script = format!(
+        format!(
             "for name in $(env | sed -n 's/^\\(MEDIAFS_TEST_[^=]*\\)=.*/\\1/p'); do unset $name; done\n\
              export HOME=/root AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} AWS_REGION={}\n\
              export AWS_EC2_METADATA_DISABLED=true MEDIAFS_ENDPOINT_URL={endpoint} MEDIAFS_FORCE_PATH_STYLE=true\n\
-             export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+             export PATH={STAND_INS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
              cd '{}'\n{binary}{command}",
-            owner.access_key,
-            owner.secret_key,
+            user.access_key,
+            user.secret_key,
             self.server.region,
             env!("CARGO_MANIFEST_DIR")
-        );
-        self.machine.says(&script)
+        )
+    }
+
+    /// Types a command, which must end with 0, and returns what it said.
+    #[track_caller]
+    fn types(&self, command: &str) -> String {
+        self.machine.says(&self.typed(command, &self.server.owner))
     }
 
     #[track_caller]
     fn runs(&self, example: &Example, at: At) {
         for (command, shown) in steps(&example.text) {
-            let said = self.types(&match at {
-                At::Pipe => command.clone(),
-                At::Terminal => {
-                    format!("{TERMINALS}\nprintf 'y\ny\n' | script -qec '{command}' /dev/null")
+            let said = match at {
+                At::Pipe => self.types(&command),
+                At::Terminal => self.types(&format!(
+                    "{TERMINALS}\nprintf 'y\ny\n' | script -qec '{command}' /dev/null"
+                )),
+                At::PipeOfReader => {
+                    let (done, said) = self.machine.tries(&self.typed(&command, &READER));
+                    assert!(!done, "{command}: {said}");
+                    said
                 }
-            });
-            if !shown.is_empty() {
-                let said: Vec<&str> = said.lines().collect();
-                assert_eq!(said, shown, "{}: {command}", example.document.display());
-            }
+            };
+            assert!(
+                shown.is_empty() || is_as_shown(&said, &shown),
+                "{}: {command}: {said}",
+                example.document.display()
+            );
         }
         self.ends();
+    }
+
+    /// With a file that the mount hides, which is in the bucket then.
+    #[track_caller]
+    fn runs_above_hidden(&self, example: &Example) {
+        self.types("echo below >/srv/media/below");
+        self.types("mediafs mount my-bucket/media /srv/media --allow-non-empty");
+        self.runs(example, At::Terminal);
+        let client = Client::new(self.server);
+        assert_eq!(client.get(BUCKET, "media/below").unwrap(), b"below\n");
+        self.types("rm /srv/media/below");
     }
 
     #[track_caller]
@@ -203,40 +185,53 @@ impl Typist {
     }
 }
 
+/// It stays until Ctrl-C, and builds: the script of the tests runs it with a program that
+/// is built.
+#[track_caller]
+fn is_run_by_the_tests(example: &Example) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/test");
+    let script = fs::read_to_string(script).unwrap();
+    for (command, _) in steps(&example.text) {
+        assert!(
+            script.contains(&format!(" {command} --once\n")),
+            "{command}"
+        );
+    }
+}
+
 #[test]
 fn every_example_of_a_document_works_as_it_stands_there() {
     let typist = Typist::new();
-    let mut counts = [0; 3];
-    for example in examples() {
+    for example in examples::all() {
         println!("{}: {}", example.document.display(), example.text);
-        let mut words = example.kind.split(' ');
-        match (words.next(), words.next()) {
-            (Some("console"), Some(how @ ("run" | "ask"))) => {
-                if let Some(name) = words.next() {
-                    typist.types(&format!("systemctl start mediafs@{name}"));
+        match example.kind {
+            "console run" | "console ask" => {
+                if !example.more.is_empty() {
+                    typist.types(&format!("systemctl start mediafs@{}", example.more));
                 }
-                let at = match how {
-                    "ask" => At::Terminal,
+                let at = match example.kind {
+                    "console ask" => At::Terminal,
                     _ => At::Pipe,
                 };
                 typist.runs(&example, at);
-                counts[0] += 1;
             }
-            (Some("toml" | "env"), Some(path)) => {
-                let path = typist.machine.path(path);
+            "console hidden" => typist.runs_above_hidden(&example),
+            "console reader" => typist.runs(&example, At::PipeOfReader),
+            "console container" => containers::attaches(&typist, &example),
+            "console image" => kubernetes::names_what_is_deployed(&typist, &example),
+            "console demo" => is_run_by_the_tests(&example),
+            "toml" | "env" => {
+                let path = typist.machine.path(&example.more);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, typist.with_keys(&example.text)).unwrap();
-                counts[1] += 1;
             }
-            (Some("fstab"), None) => {
-                typist.mounts(&example);
-                counts[2] += 1;
-            }
-            (Some("console" | "text" | "yaml"), None) => {}
-            _ => panic!("what becomes of this? {example:?}"),
+            "fstab" => typist.mounts(&example),
+            "yaml compose" => containers::uses_volumes(&typist, &example),
+            "yaml volume" => kubernetes::publishes(&typist, &example),
+            "yaml chart" => kubernetes::runs_a_pod(&typist, &example),
+            other => assert!(examples::is_read_elsewhere(other), "{other}"),
         }
     }
-    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     let bytes = Client::new(typist.server).get(BUCKET, "media/fstab");
     assert_eq!(bytes.unwrap(), b"bytes\n");
 }
@@ -246,11 +241,11 @@ fn every_configuration_of_a_document_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut count = 0;
     let mut written = String::new();
-    for example in examples() {
-        if let Some(path) = example.kind.strip_prefix("env ") {
-            path.clone_into(&mut written);
+    for example in examples::all() {
+        if example.kind == "env" {
+            written = example.more;
             fs::write(dir.path().join("env"), &example.text).unwrap();
-        } else if example.kind.starts_with("toml") {
+        } else if example.kind == "toml" {
             let path = dir.path().join("m.toml");
             // This machine is no example's.
             let here = dir.path().join("env");
