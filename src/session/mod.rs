@@ -222,7 +222,7 @@ fn take_requests(
     let threads = std::thread::Builder::new().name("fuse".to_owned());
     threads.spawn(move || {
         let outcome = session.run();
-        // Nobody listens any more when the mount was aborts.
+        // Nobody listens any more when the mount was aborted.
         drop(ended.send(outcome));
     })?;
     Ok(serving)

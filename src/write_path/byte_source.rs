@@ -52,7 +52,7 @@ pub trait ByteSource: RangeReader {
     /// The multipart upload that has parts of them, if one was begun.
     fn multipart(&self) -> Option<Arc<MultipartUpload>>;
 
-    /// Takes the place of the one before, which is aborts.
+    /// Takes the place of the one before, which is aborted.
     fn set_multipart(&self, upload: Option<Arc<MultipartUpload>>);
 
     /// Up to here parts are in that upload alone, and can be neither read nor sent again.

@@ -1,4 +1,4 @@
-//! Uploads that no system call waits for: `--durability=disk`, and what an
+//! Uploads that no system call waits for: `--durability=disk`, and what a
 //! predecessor left sealed.
 
 use std::sync::Arc;
