@@ -39,6 +39,10 @@ impl RangeReader for StageFile {
 }
 
 /// Bytes to upload.
+///
+/// The uploader does not know whose they are: a sealed stage over its lower layer, which is
+/// a matter of `files` above it, or a file of a directory that `migrate` sends. What an
+/// upload has come to is noted by each in its own log, so the calls for that are here too.
 pub trait ByteSource: RangeReader {
     /// What of the file is local and what the store has, from its start to its end.
     fn runs(&self) -> Vec<Run>;
