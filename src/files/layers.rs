@@ -16,6 +16,10 @@ use crate::vocabulary::ObjectId;
 use crate::write_path::{PriorAttempt, Segment, Stage, StageFile};
 
 /// What shows where a stage has no bytes of its own.
+///
+/// Two logs record it, each by a type that has the numbers of stages in place of the stages:
+/// `SavedLayer` of the session has all layers, `SealedBase` of the journal has one, because
+/// each sealed stage has a record of its own there.
 #[derive(Debug, Clone)]
 pub enum LowerLayer {
     Empty,
