@@ -31,6 +31,9 @@ impl From<ETag> for Uploaded {
 }
 
 /// Whether an earlier upload of the same bytes to the same key may have been applied.
+///
+/// Which version it was about to make is asked of the source (`completed_as`), for a log has
+/// it: a predecessor may have made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PriorAttempt {
     None,
