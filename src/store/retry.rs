@@ -168,7 +168,7 @@ impl Retry {
             left = left.saturating_sub(attempted.elapsed().min(share));
             let pause = pause(backoff, error.retry_after, left);
             left = left.saturating_sub(pause);
-            if !self.may_pass(&error, attempts) || left.is_zero() {
+            if !self.is_retryable(&error, attempts) || left.is_zero() {
                 error.maybe_applied |= maybe_applied;
                 if error.kind.is_transient() || error.kind == StoreErrorKind::Credentials {
                     let seconds = began.elapsed().as_secs_f32();
@@ -232,7 +232,7 @@ impl Retry {
     }
 
     /// Whether the same request may succeed if it is sent again.
-    fn may_pass(&self, error: &StoreError, attempts: u32) -> bool {
+    fn is_retryable(&self, error: &StoreError, attempts: u32) -> bool {
         match error.kind {
             // Those that were good may be about to be replaced.
             StoreErrorKind::Credentials => error.retry_after.is_some() || self.health.has_served(),
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_that_met_another_is_sent_again_but_not_a_completion() {
+    async fn a_write_that_conflicts_is_sent_again_but_not_a_completion() {
         let (faulty, store) = stack();
         faulty.plan(StoreOp::Put, 1, Fault::Before(StoreErrorKind::Conflict));
         store.put(put(WriteCondition::IfAbsent)).await.unwrap();

@@ -323,7 +323,7 @@ fn a_store_with_conditional_writes_is_not_warned_of() {
 const MET_ANOTHER: Fault = Fault::Answer(409, "ConditionalRequestConflict");
 
 #[test]
-fn a_conditional_write_that_met_another_is_sent_again_and_a_completion_begun_anew() {
+fn a_conditional_write_that_conflicts_is_sent_again_and_a_completion_begun_anew() {
     let (plan, proxy) = behind_a_proxy();
     let mount = plan.start();
     let exclusive = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
