@@ -249,7 +249,7 @@ pub fn plan_staged(
     for segment in stage.segments(range) {
         match segment {
             Segment::Local(range) => pieces.push(ReadSegment::Local(stage.file().clone(), range)),
-            Segment::Base(range) => base.plan(range, pieces),
+            Segment::Lower(range) => base.plan(range, pieces),
             Segment::Zero(range) => pieces.push(ReadSegment::Zero(range.end - range.start)),
         }
     }

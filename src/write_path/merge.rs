@@ -44,7 +44,7 @@ impl Stage {
                     // Nobody reads there, but who looks at the file itself: what a write
                     // that failed has left must not show.
                     Segment::Zero(range) => drop(self.file().punch(range)?),
-                    Segment::Base(_) => {}
+                    Segment::Lower(_) => {}
                 }
             }
         }
@@ -59,7 +59,7 @@ impl Stage {
             .flat_map(|gap| prior.segments(gap));
         covered(segments.filter_map(|segment| match segment {
             Segment::Local(range) => Some(range),
-            Segment::Base(_) | Segment::Zero(_) => None,
+            Segment::Lower(_) | Segment::Zero(_) => None,
         }))
     }
 
@@ -254,7 +254,7 @@ mod tests {
         for segment in stage.segments(0..u64::MAX) {
             match segment {
                 Segment::Local(range) => bytes.extend(stage.file().read(range).unwrap()),
-                Segment::Base(range) => {
+                Segment::Lower(range) => {
                     bytes.extend(&base[range.start as usize..range.end as usize]);
                 }
                 Segment::Zero(range) => bytes.resize(bytes.len() + range.count(), 0),

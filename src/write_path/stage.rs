@@ -31,7 +31,7 @@ pub struct Stage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
     Local(Range<u64>),
-    Base(Range<u64>),
+    Lower(Range<u64>),
     Zero(Range<u64>),
 }
 
@@ -324,7 +324,7 @@ impl Stage {
         let base = gap.start..gap.end.min(self.base_len);
         let zero = gap.start.max(self.base_len)..gap.end;
         if !base.is_empty() {
-            segments.push(Segment::Base(base));
+            segments.push(Segment::Lower(base));
         }
         if !zero.is_empty() {
             segments.push(Segment::Zero(zero));
@@ -337,7 +337,7 @@ impl Stage {
         self.segments(range)
             .into_iter()
             .filter_map(|segment| match segment {
-                Segment::Base(gap) => Some(gap),
+                Segment::Lower(gap) => Some(gap),
                 Segment::Local(_) | Segment::Zero(_) => None,
             })
     }
@@ -393,9 +393,9 @@ mod tests {
         assert_eq!(
             stage.segments(0..1000),
             [
-                Segment::Base(0..10),
+                Segment::Lower(0..10),
                 Segment::Local(10..20),
-                Segment::Base(20..100),
+                Segment::Lower(20..100),
                 Segment::Zero(100..150),
                 Segment::Local(150..151)
             ]
@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(
             stage.segments(0..60),
             [
-                Segment::Base(0..40),
+                Segment::Lower(0..40),
                 Segment::Local(40..45),
                 Segment::Zero(45..60)
             ]
@@ -430,7 +430,7 @@ mod tests {
         stage.zero(5..15).unwrap();
         assert_eq!(
             stage.segments(0..20),
-            [Segment::Local(0..15), Segment::Base(15..20)]
+            [Segment::Local(0..15), Segment::Lower(15..20)]
         );
         assert_eq!(
             stage.file().read(0..15).unwrap(),
@@ -464,7 +464,7 @@ mod tests {
         assert_eq!(
             later.segments(0..20),
             [
-                Segment::Base(0..2),
+                Segment::Lower(0..2),
                 Segment::Local(2..7),
                 Segment::Zero(7..11)
             ]
