@@ -134,8 +134,8 @@ pub async fn compose(
     let undone = RecoveredWork {
         pending: journal.pending_deletes(),
         late: late_objects(&journal, of_another_place),
-        uploads: orphans(&journal, of_another_place, &left),
     };
+    let orphans = orphans(&journal, of_another_place, &left);
     record_changes(connected, &journal, of_another_place);
     let before = Before::new(&saved, of_another_place);
     let types = content_types(config, before.is_resumed)?;
@@ -162,6 +162,7 @@ pub async fn compose(
     let reading = reading::settings(config, &place)?;
     let scratch = Scratch::new(store.clone(), &config.prefix);
     let uploader = uploader(config, &scratch, &store, (part_size, copy_part_size));
+    abort(&uploader, orphans);
     let parts = Parts {
         namespace,
         reader: Arc::new(Reader::new(store.clone(), reading)),
@@ -264,6 +265,13 @@ fn orphans(journal: &Journal, of_another_place: bool, left: &Recovered) -> Vec<(
     };
     uploads.retain(|(_, upload)| !goes_on(upload));
     uploads
+}
+
+fn abort(uploader: &Uploader, orphans: Vec<(Key, UploadId)>) {
+    for (key, upload) in orphans {
+        tracing::info!(%key, "aborting an unfinished multipart upload of the predecessor");
+        uploader.abort_later(key, upload);
+    }
 }
 
 /// What is kept of a place on the local disk.

@@ -1,5 +1,5 @@
 //! Deletes that nobody waits for: gathered, sent in bulk, and until then the
-//! objects are not seen any more. Multipart uploads that a crash left are aborted.
+//! objects are not seen any more.
 
 mod as_store;
 mod bulk;
@@ -20,7 +20,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
@@ -59,7 +58,6 @@ pub struct DeleteQueue {
     /// Longest wait of another request for deletes.
     max_wait: Duration,
     pending: PendingDeletes,
-    orphans: Mutex<Vec<(Key, UploadId)>>,
     /// What cancelled uploads may still make.
     late: LateObjects,
     made: Made,
@@ -95,7 +93,6 @@ impl DeleteQueue {
         Self {
             max_wait,
             pending: PendingDeletes::new(log.clone(), left.pending),
-            orphans: Mutex::new(left.uploads),
             late,
             store,
             log,
@@ -203,14 +200,13 @@ impl DeleteQueue {
         is_kept.then(|| Kept::of(self.clone(), key.clone(), Some(etag)))
     }
 
-    /// Deletes what is pending and aborts what was left, as long as the run time lasts.
+    /// Deletes what is pending, as long as the run time lasts.
     pub async fn run(self: Arc<Self>) {
         let delete = || {
             self.delete_soon();
             self.delete_pending()
         };
         tokio::join!(
-            kept_up("abort uploads", || self.abort_orphans()),
             kept_up("delete", delete),
             kept_up("look for late objects", || self.late.run()),
         );
@@ -263,17 +259,6 @@ impl DeleteQueue {
             pending: &self.pending,
             late: &self.late,
             refusals: &self.refusals,
-        }
-    }
-
-    /// What fails is left to the successor.
-    async fn abort_orphans(&self) {
-        let orphans = std::mem::take(&mut *self.orphans.lock());
-        for (key, upload) in orphans {
-            tracing::info!(%key, "aborting an unfinished multipart upload of the predecessor");
-            if let Err(error) = self.abort_multipart(key, upload).await {
-                tracing::warn!(%error, "not aborted: the next mount tries again");
-            }
         }
     }
 

@@ -22,7 +22,7 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::journal::{Offloaded, UploadStart};
 use crate::store::{
-    ETag, HeadRequest, Key, ObjectStore, PutRequest, StoreError, StoreErrorKind, StoreOp,
+    ETag, HeadRequest, Key, ObjectStore, PutRequest, StoreError, StoreErrorKind, StoreOp, UploadId,
     WriteCondition,
 };
 
@@ -88,6 +88,11 @@ impl Uploader {
     /// What sends files in parts, also before they are closed.
     pub fn parts(&self) -> &PartSender {
         &self.parts
+    }
+
+    /// Has an upload aborted that nobody completes.
+    pub fn abort_later(&self, key: Key, upload: UploadId) {
+        self.parts.aborts.add(key, upload);
     }
 
     /// Aborts uploads that nobody completes, as long as the run time lasts.

@@ -34,5 +34,4 @@ pub struct RecoveredWork {
     pub pending: Vec<DeletePending>,
     /// What their requests may still make, and nobody wants.
     pub late: Vec<(Key, LateObject)>,
-    pub uploads: Vec<(Key, UploadId)>,
 }
