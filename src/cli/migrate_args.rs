@@ -36,7 +36,7 @@ pub struct CommonArgs {
     #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
     pub bad_names: OddPolicy,
 
-    /// Take the same size and time for equal, which proves nothing
+    /// Count files of the same size and time as equal, which proves nothing
     #[arg(long)]
     fast: bool,
     /// Accept an empty directory as a source, and two empty sides as equal

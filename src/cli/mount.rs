@@ -43,9 +43,9 @@ pub struct MountCommand {
 // of the command's: no documentation comment.
 #[derive(Debug, Args)]
 pub struct MountArgs {
-    /// Bucket and key prefix, without one all of the bucket, whatever prefix a file or
-    /// MEDIAFS_PREFIX has; or, alone, the NAME of a file /etc/mediafs/NAME.toml, or of a
-    /// user ~/.config/mediafs/NAME.toml
+    /// Bucket and key prefix; without a prefix the whole bucket, even if a file or
+    /// MEDIAFS_PREFIX has one. Alone also the NAME of a file /etc/mediafs/NAME.toml (of a
+    /// user: ~/.config/mediafs/NAME.toml)
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
     /// Directory to mount on

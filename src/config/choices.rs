@@ -85,7 +85,7 @@ pub enum HardeningConfig {
 /// How the store encrypts what is written, with keys of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum SseConfig {
-    /// With keys of S3's
+    /// With keys of S3
     #[value(name = "AES256")]
     #[serde(rename = "AES256")]
     Aes256,

@@ -92,7 +92,7 @@ pub struct Options {
     #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<bool>,
-    /// Have the requests billed to this account
+    /// Let S3 bill the requests to this account
     #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requester_pays: Option<bool>,
@@ -236,7 +236,7 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "CLASS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
-    /// Encryption of what is written, with keys of the store's [default: the bucket's]
+    /// Encryption of what is written, with keys of the store [default: the bucket's]
     #[arg(long, help_heading = WRITING, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sse: Option<SseConfig>,
@@ -265,7 +265,7 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_non_empty: Option<bool>,
-    /// Old directory that is shown below the bucket, and imported, until all of it is there: 'mediafs help overlay'
+    /// Old directory to show below the bucket and to import, until the bucket has all of it: 'mediafs help overlay'
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlay: Option<PathBuf>,
