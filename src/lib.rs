@@ -18,7 +18,7 @@
 //! overlay                                 an old directory below the bucket, and its import
 //! journal                                 what the spool holds, for the start after a crash
 //! error   vocabulary                      errors above the store; plain types of several layers
-//! store   telemetry                       S3 requests; logs
+//! record_log   store   telemetry          files of records; S3 requests; logs
 //! private                                 files and directories of this user alone
 //! failpoint   task                        where a crash test kills; what a panic ends
 //! backoff   latency                       pauses between attempts; how long things take
@@ -84,6 +84,7 @@ pub mod ops;
 mod overlay;
 pub mod private;
 pub mod read_path;
+pub mod record_log;
 pub mod session;
 pub mod session_state;
 mod setup;

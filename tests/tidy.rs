@@ -48,7 +48,7 @@ const LAYERS: [&[&str]; 17] = [
     &["overlay"],
     &["journal"],
     &["error", "vocabulary"],
-    &["store", "telemetry"],
+    &["record_log", "store", "telemetry"],
     &["private"],
     &["failpoint", "task"],
     &["backoff", "latency"],
@@ -61,7 +61,6 @@ const RESERVED: [(&str, &[&str]); 4] = [
         "journal",
         &[
             "migrate",
-            "overlay",
             "session_state",
             "session",
             "ops",

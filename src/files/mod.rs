@@ -112,7 +112,7 @@ pub use sealed_source::SealedSource;
 pub use table::OpenFiles;
 pub use writers::{Thread, Writers};
 
-use crate::journal::Durable;
+use crate::record_log::Durable;
 
 /// When close(2) and fsync(2) return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::JournalState;
-use super::frame::Subject;
 use super::record::Record;
+use crate::record_log::Subject;
 use crate::store::Key;
 use crate::vocabulary::StageId;
 

@@ -14,22 +14,11 @@
 
 mod block_sums;
 mod damage;
-mod frame;
-mod log;
-mod log_file;
-mod log_state;
 mod offloaded;
 mod peeked;
 mod record;
-mod rewrite;
-mod room;
 mod sent;
-#[cfg(test)]
-pub mod small_disk;
-mod spare;
 mod store_log;
-mod text;
-mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -37,21 +26,14 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 pub use block_sums::{BLOCK_BYTES, BlockSum, BlockSums};
-pub use frame::{Chain, Header, Subject};
-pub use log::{LogError, RecordLog, Replayed, io_error, read, replay};
-pub use log_file::LogFile;
-pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
 pub use peeked::Peeked;
 pub use record::{
     Absorbed, Originals, Record, RenameIntent, SealRecord, SealedBase, SealedHeaders, StageRecord,
     UploadStart,
 };
-pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};
-pub use room::{COMPACT_FROM_BYTES, is_full};
-pub use spare::path_of as spare_of;
-pub use whole::{read_upto, read_whole};
 
+use crate::record_log::{Durable, LogError, LogState, RecordLog, Replayed, Subject, read};
 use crate::store::{DeletePending, ETag, Key, LateObject, UploadId};
 use crate::vocabulary::StageId;
 

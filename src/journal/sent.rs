@@ -10,10 +10,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::log_state::Durable;
 use super::record::Record;
 use super::{Journal, JournalState};
 use crate::private;
+use crate::record_log::Durable;
 use crate::store::{
     Change, ChangeLog, Key, LATE_LIMIT, LateObject, LeftByPredecessor, LeftUnanswered,
 };

@@ -3,7 +3,8 @@
 use std::io;
 use std::time::UNIX_EPOCH;
 
-use super::{Durable, Journal, Record};
+use super::{Journal, Record};
+use crate::record_log::Durable;
 use crate::store::{DeletePending, Key, LateObject, StoreLog, UploadId};
 
 impl StoreLog for Journal {

@@ -2,8 +2,9 @@ mod late;
 
 use std::fs;
 
-use super::small_disk::SmallDisk;
 use super::*;
+use crate::record_log::small_disk::SmallDisk;
+use crate::record_log::{COMPACT_FROM_BYTES, Header, is_full, replay, spare_of, write_frames};
 use crate::store::{
     Change, ChangeLog, CopyHeaders, LATE_LIMIT, LeftByPredecessor, LeftUnanswered, ObjectHeaders,
     StoreLog, WriteCondition,
@@ -293,7 +294,7 @@ fn is_true_or_in_doubt(path: &Path, bytes: &[u8], what: &str) {
     assert!(only_with, "{what}: {:?}", live.pending);
     // Whoever comes next sees the same.
     let mut file = tempfile::tempfile().unwrap();
-    super::rewrite::write_frames(&file, &live, 0).unwrap();
+    write_frames(&file, &live, 0).unwrap();
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
     let again = replay::<JournalState>(path, &bytes).unwrap();
@@ -362,7 +363,7 @@ fn a_newer_version_and_a_foreign_file_are_refused_and_left_alone() {
 fn a_journal_of_the_version_before_goes_on_as_one_of_this_version() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
-    let (header, mut bytes) = frame::Header::new(JournalState::NAME, 3, 0);
+    let (header, mut bytes) = Header::new(JournalState::NAME, 3, 0);
     let (_, mut chain) = header.start();
     for record in [begun(1), begun(2), sealed(2, "k2"), done(1)] {
         let payload = JournalState::encode(&record).unwrap();
@@ -392,7 +393,7 @@ fn a_journal_of_what_is_done_stays_short() {
         journal.append(done(id), Durable::No).unwrap();
         longest = longest.max(journal.log.file_bytes());
     }
-    assert!(longest < room::COMPACT_FROM_BYTES + 1000, "{longest}");
+    assert!(longest < COMPACT_FROM_BYTES + 1000, "{longest}");
     let lens = [&path, &spare_of(&path)].map(|path| fs::metadata(path).unwrap().len());
     assert!(lens.iter().all(|len| *len < 2 << 20), "{lens:?}");
     drop(journal);

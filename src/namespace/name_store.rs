@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn what_a_full_disk_keeps_from_being_read_is_not_thrown_away() {
-        let Some(disk) = crate::journal::small_disk::SmallDisk::new(8 << 20) else {
+        let Some(disk) = crate::record_log::small_disk::SmallDisk::new(8 << 20) else {
             return;
         };
         let (path, killed) = (disk.path("names"), disk.path("killed"));

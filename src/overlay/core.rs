@@ -14,7 +14,7 @@ use super::foreground::Foreground;
 use super::marks::{self, Marks, MarksError, Moment, Record, hash_of};
 use super::old_directory::{OldDirectory, OldStat};
 use super::progress::Progress;
-use crate::journal::{Durable, RecordLog};
+use crate::record_log::{Durable, RecordLog};
 use crate::store::{
     Key, LateChanges, ObjectHeaders, ObjectStore, StoreError, StoreErrorKind, StoreLog, StoreOp,
 };

@@ -23,7 +23,7 @@ use super::walk::Which;
 use super::watch::Watch;
 use crate::backoff::Backoff;
 use crate::failpoint::{self, Point};
-use crate::journal::Durable;
+use crate::record_log::Durable;
 use crate::store::{
     FoldDirectories, Key, ListRequest, ObjectHeaders, PutRequest, StoreError, StoreErrorKind,
     StoreOp, WriteCondition,

@@ -10,7 +10,7 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::old_directory::OldDirectory;
-use crate::journal::{Durable, LogError, LogState, RecordLog, Replayed, Subject, read};
+use crate::record_log::{Durable, LogError, LogState, RecordLog, Replayed, Subject, read};
 use crate::store::ETag;
 
 /// Names that one record of a shortened log has.

@@ -10,7 +10,7 @@ use super::marks::{Marks, hash_of};
 use super::old_directory::OldStat;
 use super::versions::{Version, Versions};
 use crate::failpoint::{self, Point};
-use crate::journal::Durable;
+use crate::record_log::Durable;
 use crate::store::{
     DeletePending, DeleteRequest, ETag, HeadRequest, Key, LateObject, StoreError, StoreLog,
     StoreOp, UploadId,

@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::marks::{Made, Record, hash_of};
 use super::*;
-use crate::journal::Durable;
+use crate::record_log::Durable;
 use crate::store::faulty::{Fault, Faulty};
 use crate::store::memory::Memory;
 use crate::store::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::core::{Core, refused};
 use super::marks::{Marks, Record, hash_of};
 use super::old_directory::OldStat;
-use crate::journal::Durable;
+use crate::record_log::Durable;
 use crate::store::{
     ETag, HeadRequest, Key, PutAnswer, StoreError, StoreErrorKind, StoreOp, WriteCondition,
 };

@@ -7,7 +7,8 @@
 use std::io;
 
 use super::record::Record;
-use crate::journal::{BlockSum, Subject};
+use crate::journal::BlockSum;
+use crate::record_log::Subject;
 use crate::vocabulary::{Kind, StageId};
 
 macro_rules! kinds {

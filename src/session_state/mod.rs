@@ -39,8 +39,8 @@ pub use session_log::SessionLog;
 pub use stage_state::SavedStage;
 pub use state::{SavedDir, SessionState};
 
-use crate::journal::{LogError, LogState, Replayed, io_error, read_whole, spare_of};
 use crate::private;
+use crate::record_log::{LogError, LogState, Replayed, io_error, read_whole, spare_of};
 
 /// What a predecessor told the kernel; none where there is no such file.
 ///

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use super::encode;
 use super::record::Record;
 use super::state::SessionState;
-use crate::journal::{Chain, LogFile, read_upto};
+use crate::record_log::{Chain, LogFile, read_upto};
 
 /// A name and its first reference are one record.
 pub(super) fn push(queue: &mut Vec<Record>, record: Record) {

@@ -19,7 +19,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::record::{Record, SavedSession};
 use super::session_file::{append, carry_over, push, replayed};
 use super::state::SessionState;
-use crate::journal::{
+use crate::record_log::{
     COMPACT_FROM_BYTES, LogError, LogFile, LogState, io_error, is_full, put_in_place, rewrite,
     write_beside,
 };

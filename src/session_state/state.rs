@@ -7,7 +7,7 @@ use super::encode::{self, kind};
 use super::inodes::{SavedInode, SavedInodes};
 use super::record::{Place, Record, SavedFile, SavedHandle, SavedSession};
 use super::stage_state::SavedStage;
-use crate::journal::{Chain, Durable, Header, LogState, Subject};
+use crate::record_log::{Chain, Durable, Header, LogState, Subject};
 use crate::vocabulary::{Kind, Overrides, StageId};
 
 /// What a record takes in a file, about: of an inode besides its name, or of a request,

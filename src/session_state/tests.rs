@@ -1,6 +1,6 @@
 use super::*;
 use crate::journal::BlockSum;
-use crate::journal::small_disk::SmallDisk;
+use crate::record_log::small_disk::SmallDisk;
 use crate::store::ETag;
 use crate::vocabulary::{
     Intent, Kind, NameState, ObjectVersion, OpenMode, Overrides, StageId, Timestamp,
@@ -215,7 +215,7 @@ fn what_was_recorded_is_known_to_a_successor_and_to_its_successor() {
     let next = saved(&path).unwrap().unwrap();
     check(&next);
     assert_eq!(next.under_way.iter().collect::<Vec<_>>(), [&9]);
-    crate::journal::rewrite(&path, &next).unwrap();
+    crate::record_log::rewrite(&path, &next).unwrap();
     check(&saved(&path).unwrap().unwrap());
     forget(&path).unwrap();
     assert!(saved(&path).unwrap().is_none());
@@ -499,7 +499,7 @@ fn a_session_of_a_newer_version_is_refused() {
 #[test]
 fn a_session_of_the_previous_version_is_gone_on_with() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mount/previous_version/session");
-    let saved: SessionState = crate::journal::replay(&path, &fs::read(&path).unwrap()).unwrap();
+    let saved: SessionState = crate::record_log::replay(&path, &fs::read(&path).unwrap()).unwrap();
     assert_eq!((saved.unusable, saved.refused), (None, None));
     assert!(saved.damaged_stages.is_empty());
     assert_eq!(saved.session.unwrap().bucket, "fixture");

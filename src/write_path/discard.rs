@@ -43,7 +43,8 @@ pub fn discard_entry(entry: &Entry) -> Result<(), SpoolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Durable, SealRecord};
+    use crate::journal::SealRecord;
+    use crate::record_log::Durable;
     use crate::store::{Key, ObjectHeaders, WriteCondition};
     use crate::write_path::SpoolView;
 

@@ -24,8 +24,9 @@ use super::spool::Spool;
 use super::stage::{Segment, Stage, covered};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::journal::{Absorbed, Durable, Record, sync_dir};
+use crate::journal::{Absorbed, Record};
 use crate::private;
+use crate::record_log::{Durable, sync_dir};
 use crate::store::{ObjectHeaders, WriteCondition};
 
 const CHUNK_BYTES: u64 = 1 << 20;

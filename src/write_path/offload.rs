@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 
 use super::multipart::MultipartUpload;
 use crate::error::FsError;
-use crate::journal::{Durable, Journal, Offloaded, OffloadedPart, Record};
+use crate::journal::{Journal, Offloaded, OffloadedPart, Record};
+use crate::record_log::Durable;
 use crate::vocabulary::StageId;
 
 /// The parts of one stage that only its unfinished upload has.

@@ -29,10 +29,10 @@ use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::journal::{
-    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealRecord, SealedHeaders,
-    UploadStart, sync_dir,
+    BlockSum, Journal, Offloaded, Record, RenameIntent, SealRecord, SealedHeaders, UploadStart,
 };
 use crate::private;
+use crate::record_log::{Durable, sync_dir};
 use crate::session_state::{self, SessionLog, SessionState};
 use crate::store::{ETag, Key};
 use crate::vocabulary::StageId;

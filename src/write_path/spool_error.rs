@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::pending_work::PendingWork;
 use super::place::Place;
-use crate::journal::LogError;
 use crate::private::NotPrivate;
+use crate::record_log::LogError;
 
 /// Why a spool cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,9 @@ use crate::failpoint::{self, Point};
 use crate::files::{
     AttributeView, Durability, OpenFile, SealedStage, Sealing, StageFactory, long_files,
 };
-use crate::journal::{Durable, SealRecord, SealedHeaders};
+use crate::journal::{SealRecord, SealedHeaders};
 use crate::namespace::{Name, Namespace};
+use crate::record_log::Durable;
 use crate::store::ObjectHeaders;
 use crate::task::caught_now;
 use crate::vocabulary::{Ino, StageId};

@@ -12,7 +12,7 @@ use crate::support::processes::stop;
 use crate::support::{Mount, SupervisedMount, Worker, python, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
-/// Of a frame: length, kind, number and a checksum. Source: src/journal/frame.rs.
+/// Of a frame: length, kind, number and a checksum. Source: src/record_log/frame.rs.
 const HEAD_BYTES: usize = 17;
 const CHECK_BYTES: usize = 4;
 /// What stands between the header line and the first frame.

@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 
 use crate::error::FsError;
 use crate::files::{Durability, KernelRequest, StageFactory};
-use crate::journal::{Durable, RenameIntent};
+use crate::journal::RenameIntent;
 use crate::ops::resent::CarriedOut;
+use crate::record_log::Durable;
 use crate::store::{ETag, Key, ListedObject};
 
 /// What came of a rename that a predecessor began.

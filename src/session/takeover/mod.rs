@@ -43,7 +43,7 @@
 //! as resent. A resent request may have been carried out: create, mkdir, unlink, rename
 //! and append look first (`Delivery::Resent`). Programs wait meanwhile, so nothing is made for
 //! each name that the kernel knows: the session file is checked on one core while another
-//! takes its records in (`journal::whole`), a name stays as small as it was read until
+//! takes its records in (`record_log::whole`), a name stays as small as it was read until
 //! somebody asks for it (`namespace::restore`), and no file is rewritten. An older kernel
 //! cannot resend: the calls in flight return EINTR. S3 is not asked before the first
 //! answer: an outage does not keep a successor from serving.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mediafs::config::{ConfigSource, Options, Target};
-use mediafs::journal::{Header, JournalState, LogState, Record, replay};
+use mediafs::journal::{JournalState, Record};
 use mediafs::namespace::{Attributes, DirPath, KeySpace, NAME_LIMIT_BYTES, Name, Page};
+use mediafs::record_log::{Header, LogState, replay};
 use mediafs::session_state::{SavedFile, SessionState};
 use mediafs::store::s3::encoding;
 use mediafs::store::{ETag, Key, ListAnswer, ListToken, ListedObject, ObjectHeaders};
