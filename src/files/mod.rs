@@ -39,7 +39,7 @@
 //! of the stage (`write_path::offload`): until the upload is completed nobody can read
 //! them, and the file keeps its name.
 //!
-//! | event | lock | journal record | failpoint | what recovery does |
+//! | event | lock | journal record, as on disk | failpoint | what recovery does |
 //! |---|---|---|---|---|
 //! | first write | content | `begun` | `write_staged` | open file: lost+found |
 //! | seal, `--durability=disk` | `seal_lock` | `sealed`, synced after bytes and directory | `seal_stage_synced`, `seal_directory_synced`, `seal_journaled` | uploads it |

@@ -16,6 +16,8 @@ use crate::store::{
 use crate::vocabulary::{ObjectId, StageId};
 
 /// A step in the life of a stage.
+///
+/// Where a record has another name on disk, it is the one that earlier versions wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::large_enum_variant,

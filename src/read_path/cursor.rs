@@ -1,4 +1,4 @@
-//! How far ahead of a reader to fetch.
+//! How far ahead of a reader to fetch. The cursor is the reader's place; `reader` fetches.
 
 use std::ops::Range;
 
