@@ -33,6 +33,7 @@ mod refresh;
 mod reload;
 mod setup;
 mod shown;
+mod spelling;
 mod spool;
 mod status;
 mod status_overlay;

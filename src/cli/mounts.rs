@@ -11,10 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::spelling::{is_mountpoint, mountpoint_above, spellings};
 use crate::session::control::answers::Health;
 use crate::session::control::client::{Answer, AskError, SilentMount, answer_within, ask_within};
 use crate::session::control::place;
-use crate::session::{FS_TYPE, MountEntry, mount_at, mounts_of};
+use crate::session::{FS_TYPE, MountEntry, mount_at};
 
 /// A daemon says at once how it is, unless it hangs.
 pub const SAYS_WITHIN: Duration = Duration::from_secs(5);
@@ -246,12 +247,7 @@ impl SocketArg {
     /// Errors: it is in none that answers.
     fn holding(&self, path: &Path) -> anyhow::Result<(FoundMount, String)> {
         // Symlinks are followed where nothing else fits: what hangs may be on the way.
-        let given = as_given(path)?;
-        let followed = without_symlinks(&given);
-        let spellings: Vec<&PathBuf> = [Some(&given), followed.as_ref()]
-            .into_iter()
-            .flatten()
-            .collect();
+        let spellings = spellings(path)?;
         // Of one mount below another the other one knows nothing.
         let mountpoint = spellings.iter().find_map(|path| mountpoint_above(path));
         let find = || {
@@ -311,22 +307,6 @@ fn in_words(silent: &[(PathBuf, AskError)]) -> Vec<String> {
         .collect()
 }
 
-/// Where the mount is that a path is in, as far as this process sees it.
-fn mountpoint_above(path: &Path) -> Option<PathBuf> {
-    let mounts = mounts_of("self").ok()?.into_iter();
-    let above = mounts.filter(|mount| path.starts_with(&mount.mountpoint));
-    let nearest = above.max_by_key(|mount| mount.mountpoint.as_os_str().len())?;
-    (nearest.fs_type == FS_TYPE).then_some(nearest.mountpoint)
-}
-
-/// Whether one of ours is mounted there, as far as this process sees it.
-fn is_mountpoint(path: &Path) -> bool {
-    let spellings = spellings(path).unwrap_or_default();
-    let mounts = mounts_of("self").unwrap_or_default();
-    let mut ours = mounts.iter().filter(|mount| mount.fs_type == FS_TYPE);
-    ours.any(|mount| spellings.contains(&mount.mountpoint))
-}
-
 /// Which of the mounts a path is below, and how it goes on there.
 fn below_one(mounts: &[FoundMount], path: &Path) -> Option<(usize, PathBuf)> {
     let mut mounts = mounts.iter().enumerate();
@@ -377,24 +357,4 @@ fn is_socket_of(socket: &Path, wanted: &Path) -> bool {
     let named = spellings(wanted).unwrap_or_default();
     let mut names = named.iter().map(|it| place::name_of_mountpoint(it));
     stem == wanted.as_os_str() || socket == wanted || names.any(|name| stem == name.as_str())
-}
-
-/// A path as it is given, and without symlinks above it.
-fn spellings(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let given = as_given(path)?;
-    let followed = without_symlinks(&given);
-    Ok([Some(given), followed].into_iter().flatten().collect())
-}
-
-fn as_given(path: &Path) -> anyhow::Result<PathBuf> {
-    Ok(std::path::absolute(path)?.components().collect())
-}
-
-/// The path itself is not looked at, which may be a mount that hangs.
-fn without_symlinks(given: &Path) -> Option<PathBuf> {
-    let mut above = given.ancestors().skip(1);
-    above.find_map(|above| {
-        let rest = given.strip_prefix(above).ok()?;
-        Some(above.canonicalize().ok()?.join(rest))
-    })
 }
