@@ -37,6 +37,7 @@ mod spelling;
 mod spool;
 mod status;
 mod status_overlay;
+mod status_shown;
 mod supervise;
 mod unmount;
 mod verify;
