@@ -4,7 +4,7 @@
 use std::env;
 
 use super::Config;
-use super::target::check_endpoint;
+use crate::store::Endpoint;
 use crate::store::s3::{ProfileSettings, proxy_of};
 
 const CA_BUNDLE: [&str; 1] = ["AWS_CA_BUNDLE"];
@@ -35,7 +35,7 @@ pub fn of_profile(profile: &ProfileSettings, name: &str) -> Option<String> {
         "ca-bundle" => profile.ca_bundle.clone(),
         "endpoint-url" => {
             let url = profile.endpoint_url.clone();
-            url.filter(|url| check_endpoint(url).is_ok())
+            url.filter(|url| Endpoint::check_url(url).is_ok())
         }
         "region" => profile.region.clone(),
         _ => None,
@@ -52,7 +52,7 @@ fn first(names: &[&'static str]) -> Option<FromVariable> {
 
 /// Not one with a password in it.
 fn endpoint() -> Option<FromVariable> {
-    first(&ENDPOINTS).filter(|(url, _)| check_endpoint(url).is_ok())
+    first(&ENDPOINTS).filter(|(url, _)| Endpoint::check_url(url).is_ok())
 }
 
 fn proxy(config: &Config) -> Option<FromVariable> {

@@ -310,7 +310,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
 impl S3Config {
     fn resolve(options: &Options) -> Result<Self, Wrong> {
         if let Some(url) = &options.endpoint_url {
-            target::check_endpoint(url).map_err(|why| ("endpoint-url", why))?;
+            Endpoint::check_url(url).map_err(|why| ("endpoint-url", why.to_owned()))?;
         }
         let named = options.credentials_file.clone();
         let proxy = options.proxy.as_ref().map(|url| ProxyUrl::parse(&url.0));

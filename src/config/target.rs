@@ -140,25 +140,6 @@ pub fn clean_prefix(prefix: &str) -> Result<String, String> {
     Ok(format!("{trimmed}/"))
 }
 
-/// Refuses what is no URL, and credentials in one, without repeating them.
-pub fn check_endpoint(url: &str) -> Result<(), String> {
-    let rest = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"));
-    let authority = rest
-        .and_then(|rest| rest.split('/').next())
-        .unwrap_or_default();
-    if authority.contains('@') {
-        return Err(
-            "must not hold credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned(),
-        );
-    }
-    if authority.is_empty() {
-        return Err("must begin with http:// or https:// and a host".to_owned());
-    }
-    Ok(())
-}
-
 /// Holds a directory for each mount: `/var/lib/mediafs` for root, else below the
 /// user's state directory.
 pub fn state_base() -> Result<PathBuf, String> {

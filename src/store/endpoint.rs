@@ -46,6 +46,25 @@ impl Endpoint {
         }
     }
 
+    /// Refuses what is no URL, and credentials in one, without repeating them.
+    pub fn check_url(url: &str) -> Result<(), &'static str> {
+        let rest = url
+            .strip_prefix("https://")
+            .or_else(|| url.strip_prefix("http://"));
+        let authority = rest
+            .and_then(|rest| rest.split('/').next())
+            .unwrap_or_default();
+        if authority.contains('@') {
+            return Err(
+                "must not hold credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            );
+        }
+        if authority.is_empty() {
+            return Err("must begin with http:// or https:// and a host");
+        }
+        Ok(())
+    }
+
     /// The URL to configure for it; none for AWS, where the region says it.
     pub fn url(&self) -> Option<&str> {
         self.0.contains("://").then_some(self.0.as_str())
