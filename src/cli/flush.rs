@@ -20,7 +20,7 @@ use crate::session::control::commands::{Flushed, PathRequest};
 /// Ends with 1, and says what is missing, when the time is over or an upload failed.
 #[derive(Debug, Args)]
 pub struct FlushCommand {
-    /// A file or directory in a mount [default: all mounts]
+    /// A file or directory in a mount, or the name of a mount [default: all mounts]
     path: Option<PathBuf>,
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "30s")]

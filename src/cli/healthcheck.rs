@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::mounts::{Asked, SocketArg, Wait, no_mount};
 use super::shown::{outln, plain, plain_lines};
+use super::silence;
 use crate::session;
 use crate::session::control::answers::{Health, HealthState};
 use crate::session::control::client::{AskError, SilentMount};
@@ -81,7 +82,10 @@ impl HealthcheckCommand {
             anyhow::bail!("{}", no_mount(&[]));
         }
         let told = |it: Asked<Health>| {
-            let why = |error| format!("{}: stuck: {error}", it.socket.display());
+            let why = |error| {
+                let why = silence::why(&it.socket, &error);
+                format!("{}: stuck: {why}", it.socket.display())
+            };
             it.answer.map_err(why)
         };
         let is_stale = self.at.socket.is_none() && !has_mount_without_daemon(&asked);

@@ -33,6 +33,7 @@ mod refresh;
 mod reload;
 mod setup;
 mod shown;
+mod silence;
 mod spelling;
 mod spool;
 mod status;

@@ -11,11 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::spelling::{is_mountpoint, mountpoint_above, spellings};
+use super::silence::{is_socket_of, told};
+use super::spelling::{mountpoint_above, mountpoints, spellings};
 use crate::session::control::answers::Health;
 use crate::session::control::client::{Answer, AskError, SilentMount, answer_within, ask_within};
 use crate::session::control::place;
-use crate::session::{FS_TYPE, MountEntry, mount_at};
+use crate::session::{FS_TYPE, MountEntry, dead_at, mount_at};
 
 /// A daemon says at once how it is, unless it hangs.
 pub const SAYS_WITHIN: Duration = Duration::from_secs(5);
@@ -147,7 +148,7 @@ impl SocketArg {
         asked
     }
 
-    /// The mount that the path is in, or every mount.
+    /// The mount that the path is in, or that has this name; without one every mount.
     ///
     /// Errors: the path is in none that answers; there is none.
     pub fn chosen(&self, path: Option<&Path>) -> anyhow::Result<Chosen> {
@@ -210,12 +211,14 @@ impl SocketArg {
     /// Errors: `SilentMount`; there is none.
     pub fn named(&self, which: &str, wait: Wait) -> anyhow::Result<FoundMount> {
         let wanted = Path::new(which);
+        let wanted_at = spellings(wanted).unwrap_or_default();
         // At a socket that is given there is no other.
-        let is_wanted =
-            |it: &(PathBuf, AskError)| self.socket.is_some() || is_socket_of(&it.0, wanted);
+        let is_wanted = |it: &(PathBuf, AskError)| {
+            self.socket.is_some() || is_socket_of(&it.0, wanted, &wanted_at)
+        };
         let is_found = |looked: &Looked| {
             let mut found = looked.found.iter();
-            found.position(|mount| is_called(&mount.health, wanted))
+            found.position(|mount| is_called(&mount.health, wanted, &wanted_at))
         };
         let look = || self.look_for_one();
         let mut looked = patiently(wait, look, |looked| {
@@ -225,16 +228,18 @@ impl SocketArg {
         if let Some(at) = is_found(&looked) {
             return Ok(looked.found.swap_remove(at));
         }
+        if let Some(dead) = wanted_at.iter().find_map(|it| dead_at(it)) {
+            bail!(SilentMount(dead.to_string()));
+        }
         if let Some((socket, error)) = looked.silent.iter().find(|it| is_wanted(it)) {
-            let socket = socket.display();
-            bail!(SilentMount(format!("{which}: {error} at {socket}")));
+            bail!(SilentMount(format!("{which}: {}", told(socket, error))));
         }
         // A socket that a daemon left behind is of another mount.
         looked
             .silent
             .retain(|(_, error)| !matches!(error, AskError::Dead));
         let silent = also(&in_words(&looked.silent));
-        if is_mountpoint(wanted) {
+        if mountpoints().iter().any(|it| wanted_at.contains(it)) {
             bail!(
                 "{which}: it is mounted, and none of the sockets here is of it: name its own with --socket, or type 'umount {which}'{silent}"
             );
@@ -261,6 +266,16 @@ impl SocketArg {
                     .map(|mount| Path::new(&mount.health.mountpoint));
                 silent.is_empty() || mountpoint.is_none() || answers == mountpoint.as_deref()
             });
+            let by_name = || {
+                let at = found
+                    .iter()
+                    .position(|it| Path::new(&it.health.name) == path)?;
+                Some((at, PathBuf::new()))
+            };
+            let below = match mountpoint {
+                Some(_) => below,
+                None => below.or_else(by_name),
+            };
             let below = below.map(|(at, below)| (found.swap_remove(at), below));
             (below, silent)
         };
@@ -270,13 +285,16 @@ impl SocketArg {
         let (found, silent) = patiently(Wait::ForASuccessor, find, is_lost);
         let Some((mount, below)) = found else {
             let path = path.display();
+            if let Some(dead) = mountpoint.as_deref().and_then(dead_at) {
+                bail!("{path}: {dead}");
+            }
             match &mountpoint {
-                Some(mountpoint) if !silent.is_empty() => bail!(
+                Some(mountpoint) => bail!(
                     "{path}: no daemon answers for the mount on {}: name its socket with --socket{}",
                     mountpoint.display(),
                     also(&in_words(&silent))
                 ),
-                _ => bail!("{path} is in no mount: 'mediafs status' lists those that there are"),
+                None => bail!("{path} is in no mount: 'mediafs status' lists those that there are"),
             }
         };
         let Some(below) = below.to_str() else {
@@ -302,9 +320,7 @@ impl Looked {
 
 fn in_words(silent: &[(PathBuf, AskError)]) -> Vec<String> {
     let silent = silent.iter();
-    silent
-        .map(|(socket, error)| format!("{}: {error}", socket.display()))
-        .collect()
+    silent.map(|(socket, error)| told(socket, error)).collect()
 }
 
 /// Which of the mounts a path is below, and how it goes on there.
@@ -345,16 +361,11 @@ fn also(silent: &[String]) -> String {
     silent.iter().map(|line| format!("\n  {line}")).collect()
 }
 
-fn is_called(health: &Health, wanted: &Path) -> bool {
-    let mountpoint = Path::new(&health.mountpoint);
-    let is_there = || spellings(wanted).is_ok_and(|all| all.iter().any(|it| it == mountpoint));
+fn is_called(health: &Health, wanted: &Path, wanted_at: &[PathBuf]) -> bool {
+    let is_there = || {
+        wanted_at
+            .iter()
+            .any(|it| it == Path::new(&health.mountpoint))
+    };
     Path::new(&health.name) == wanted || is_there()
-}
-
-/// Of a daemon that does not say which mount it has.
-fn is_socket_of(socket: &Path, wanted: &Path) -> bool {
-    let stem = socket.file_stem().unwrap_or_default();
-    let named = spellings(wanted).unwrap_or_default();
-    let mut names = named.iter().map(|it| place::name_of_mountpoint(it));
-    stem == wanted.as_os_str() || socket == wanted || names.any(|name| stem == name.as_str())
 }

@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// forgets it too. What S3 does not have yet stays.
 #[derive(Debug, Args)]
 pub struct RefreshCommand {
-    /// A file or directory in a mount [default: all mounts]
+    /// A file or directory in a mount, or the name of a mount [default: all mounts]
     path: Option<PathBuf>,
     /// Print a JSON array, an object for each mount
     #[arg(long)]

@@ -3,13 +3,17 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use hyper::Method;
+use serde_json::json;
 
 use super::mounts::{Asked, SAYS_WITHIN, SocketArg, Wait, no_mount};
-use super::shown::{counted, plain, size, span, unless_gone, warning};
+use super::shown::{counted, outln, plain, size, span, unless_gone, warning};
+use super::silence;
 use super::status_shown::whole;
-use crate::session::control::answers::{Amount, MountStatus, Status, Uploads};
+use crate::session::control::answers::{Amount, HealthState, MountStatus, Status, Uploads};
+use crate::session::control::client::SilentMount;
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// Clears a terminal and goes to its top. Source: console_codes(4).
@@ -63,31 +67,56 @@ impl StatusCommand {
     }
 
     fn one(&self, mount: &str) -> anyhow::Result<String> {
-        let found = self.at.named(mount, Wait::No)?;
-        let status: Status = found.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
+        let status = match self.status_of(mount) {
+            Err(error) if self.json && error.is::<SilentMount>() => {
+                let stuck = json!({"state": HealthState::Stuck, "reasons": [error.to_string()]});
+                outln!("{}", self.as_json(&stuck).trim_end())?;
+                return Err(error);
+            }
+            status => status?,
+        };
         if self.json {
             return Ok(self.as_json(&serde_json::to_value(status)?));
         }
         Ok(whole(&status))
     }
 
+    /// Errors: `SilentMount`; there is none.
+    fn status_of(&self, mount: &str) -> anyhow::Result<Status> {
+        let found = self.at.named(mount, Wait::No)?;
+        let status = found.ask(Method::GET, "/status", &(), SAYS_WITHIN);
+        Ok(status.map_err(|error| SilentMount(error.to_string()))?)
+    }
+
     fn all(&self) -> anyhow::Result<String> {
-        let mut asked = self.at.ask_all::<Status>("/status");
+        let asked = self.at.ask_all::<Status>("/status");
         // One that was named is there, or is missed.
-        if let (Some(socket), [Asked { answer: Err(_), .. }]) = (&self.at.socket, &asked[..])
-            && let Some(Err(error)) = asked.pop().map(|it| it.answer)
-        {
-            anyhow::bail!("{}: {error}", socket.display());
+        let missed = match asked.first() {
+            Some(Asked {
+                socket,
+                answer: Err(error),
+            }) if self.at.socket.is_some() => Some(silence::told(socket, error)),
+            _ => None,
+        };
+        match (self.json, missed) {
+            (false, None) => Ok(table(&asked)),
+            (false, Some(missed)) => bail!("{missed}"),
+            (true, None) => self.array(asked),
+            (true, Some(missed)) => {
+                outln!("{}", self.array(asked)?.trim_end())?;
+                bail!("{missed}")
+            }
         }
-        if self.json {
-            let entries = asked.into_iter().map(|it| {
-                let answer = it.answer.map_err(|error| error.to_string());
-                MountStatus::new(Some(it.socket), answer)
-            });
-            let entries: Vec<MountStatus> = entries.collect();
-            return Ok(self.as_json(&serde_json::to_value(entries)?));
-        }
-        Ok(table(&asked))
+    }
+
+    fn array(&self, asked: Vec<Asked<Status>>) -> anyhow::Result<String> {
+        let entries = asked.into_iter().map(|it| {
+            let why = |error| silence::why(&it.socket, &error);
+            let answer = it.answer.map_err(why);
+            MountStatus::new(Some(it.socket), answer)
+        });
+        let entries: Vec<MountStatus> = entries.collect();
+        Ok(self.as_json(&serde_json::to_value(entries)?))
     }
 
     /// Watched, each is a line.
@@ -117,7 +146,7 @@ fn table(asked: &[Asked<Status>]) -> String {
                 span(status.uptime_seconds),
             ]),
             Err(error) => {
-                let line = format!("{}: {error}", socket.display());
+                let line = silence::told(socket, error);
                 dead.push_str(&format!("{}\n", warning(&plain(&line))));
             }
         }

@@ -20,7 +20,7 @@ pub fn own_config_dir() -> Result<PathBuf, String> {
 }
 
 /// The user's own folder comes first.
-fn config_dirs() -> Vec<PathBuf> {
+pub(super) fn config_dirs() -> Vec<PathBuf> {
     let own = own_config_dir().ok();
     let mut dirs: Vec<PathBuf> = own.into_iter().collect();
     if dirs.iter().all(|dir| dir != Path::new(CONFIG_DIR)) {

@@ -31,6 +31,25 @@ const MOUNTED: &str = r#"
     "$1" unmount media
 "#;
 
+/// With a socket that is elsewhere, by its file alone; `stuck` is what is told while the
+/// daemon is stopped.
+const PLACED: &str = r#"
+    "$1" mount media
+    "$1" status >listed
+    "$1" status media --json >one.json
+    "$1" healthcheck media
+    "$1" healthcheck
+    "$1" flush media
+    "$1" refresh media
+    "$1" reload media
+    pid=$(sed -n 's/^ *"pid": \([0-9]*\),$/\1/p' one.json)
+    kill -STOP "$pid"
+    "$1" status media --json >stuck-by-name.json || true
+    "$1" status "$HOME/mnt" --json >stuck-by-path.json || true
+    kill -CONT "$pid"
+    "$1" unmount media
+"#;
+
 /// A plain user, whose home is the folder of the test.
 fn plain_user() -> Command {
     let mut command = Command::new("setpriv");
@@ -68,17 +87,7 @@ fn what_a_plain_user_sets_up_is_known_by_its_name() {
     let shown = says(&plan, &["config", "show", "media"]);
     has_all(&shown, &[&file.display().to_string(), &plan.bucket]);
     says(&plan, &["config", "check", "media"]);
-    let device = home.join("device");
-    fs::create_dir(&device).unwrap();
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private"])
-        .args(["sh", "-ec", BY_USER])
-        .arg(&device)
-        .args([USER.to_string(), MOUNTED.to_owned()])
-        .arg(plan.program());
-    let output = run_within(WITHIN, at_home(&mut command, &home));
-    assert!(output.status.success(), "{}", said(&output));
+    let output = runs_by_user(&plan, MOUNTED);
     has_all(&said(&output), &[plan.root.to_str().unwrap()]);
     let findings = fs::read(home.join("doctor.json")).unwrap();
     let findings: Vec<Value> = serde_json::from_slice(&findings).unwrap();
@@ -89,6 +98,51 @@ fn what_a_plain_user_sets_up_is_known_by_its_name() {
     let hidden = of("hidden files").unwrap();
     assert_eq!(hidden["state"], "warn", "{hidden:#}");
     has_all(&hidden.to_string(), &["not known", "run it as root"]);
+}
+
+/// Runs such a script by the user, in whose home the answers are.
+#[track_caller]
+fn runs_by_user(plan: &MountBuilder, script: &str) -> Output {
+    let home = plan.scratch().to_owned();
+    let device = home.join("device");
+    fs::create_dir(&device).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private"])
+        .args(["sh", "-ec", BY_USER])
+        .arg(&device)
+        .args([USER.to_string(), script.to_owned()])
+        .arg(plan.program());
+    let output = run_within(WITHIN, at_home(&mut command, &home));
+    assert!(output.status.success(), "{}", said(&output));
+    output
+}
+
+#[test]
+fn a_mount_whose_file_puts_its_socket_elsewhere_is_found_by_its_name() {
+    let plan = Mount::builder().without("--control-socket").user(USER);
+    let home = plan.scratch().to_owned();
+    let run = home.join("run");
+    fs::create_dir(&run).unwrap();
+    chown(&run, Some(USER), Some(USER)).unwrap();
+    let mut setup = run_by(plain_user(), &plan.subcommand("setup"));
+    setup.args(["--name", "media", "--yes"]);
+    let done = run_within(WITHIN, at_home(&mut setup, &home));
+    assert!(done.status.success(), "{}", said(&done));
+    let file = home.join(".config/mediafs/media.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    // It counts from the folder of the file.
+    fs::write(&file, format!("control-socket = \"else.sock\"\n{text}")).unwrap();
+    runs_by_user(&plan, PLACED);
+    let root = plan.root.to_str().unwrap();
+    let listed = fs::read_to_string(home.join("listed")).unwrap();
+    has_all(&listed, &["media  alive", root]);
+    for answer in ["stuck-by-name.json", "stuck-by-path.json"] {
+        let told: Value = serde_json::from_slice(&fs::read(home.join(answer)).unwrap()).unwrap();
+        assert_eq!(told["state"], "stuck", "{answer}: {told:#}");
+        let reason = told["reasons"][0].as_str().unwrap();
+        has_all(reason, &["else.sock", "does not answer"]);
+    }
 }
 
 #[test]

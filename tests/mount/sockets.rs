@@ -1,12 +1,15 @@
 //! What a control socket answers to who asks for what is not there, and sockets of others.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::Mount;
-use crate::support::control::{curl, listening, mediafs};
+use crate::support::control::{curl, done, failed, listening, mediafs, run};
 use crate::support::programs::{has_all, run_within, said};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -59,4 +62,89 @@ fn a_mount_whose_socket_is_elsewhere_is_told_as_mounted() {
             .status
             .success()
     );
+}
+
+#[test]
+fn a_mount_that_hangs_is_told_to_programs_by_status_too() {
+    let mount = Mount::fresh();
+    let root = mount.root.to_str().unwrap();
+    listening(&mount);
+    mount.signal(Signal::STOP);
+    let one = run(&mount, &["status", root, "--json"]);
+    let all = run(&mount, &["status", "--json"]);
+    mount.signal(Signal::CONT);
+    assert_eq!([one.status.code(), all.status.code()], [Some(1); 2]);
+    let one: Value = serde_json::from_slice(&one.stdout).unwrap();
+    assert_eq!(one["state"], "stuck", "{one:#}");
+    has_all(&one["reasons"][0].to_string(), &[root, "does not answer"]);
+    let all: Value = serde_json::from_slice(&all.stdout).unwrap();
+    assert_eq!(all[0]["status"], Value::Null, "{all:#}");
+    has_all(&all[0]["error"].to_string(), &["does not answer"]);
+}
+
+#[test]
+fn a_mount_is_found_by_symlinks_to_it() {
+    let mount = Mount::fresh();
+    let (first, second) = (
+        mount.scratch().join("first"),
+        mount.scratch().join("second"),
+    );
+    symlink(&mount.root, &first).unwrap();
+    symlink("first", &second).unwrap();
+    fs::write(mount.path("f"), b"x").unwrap();
+    for link in [&first, &second] {
+        let path = link.to_str().unwrap();
+        let file = link.join("f");
+        let words: [&[&str]; 6] = [
+            &["status", path],
+            &["healthcheck", path],
+            &["flush", path],
+            &["flush", file.to_str().unwrap()],
+            &["refresh", path],
+            &["reload", path],
+        ];
+        for words in words {
+            done(&mount, words);
+        }
+    }
+    // Who does not answer is known by it too, and nobody waits for it.
+    let path = second.to_str().unwrap();
+    mount.signal(Signal::STOP);
+    let stuck = run(&mount, &["healthcheck", path]);
+    mount.signal(Signal::CONT);
+    assert_eq!(stuck.status.code(), Some(1), "{}", said(&stuck));
+    has_all(&said(&stuck), &["stuck", "does not answer"]);
+    has_all(&done(&mount, &["unmount", path]), &["unmounted"]);
+}
+
+#[test]
+fn what_to_do_about_a_dead_mount_is_told_alike_by_every_command() {
+    let mut mount = Mount::fresh();
+    let root = mount.root.to_str().unwrap().to_owned();
+    listening(&mount);
+    mount.signal(Signal::KILL);
+    mount.wait_for_exit();
+    let advice = format!("'umount -l {root}' or 'fusermount3 -uz {root}', then mount again");
+    for words in [
+        ["status", &root],
+        ["healthcheck", &root],
+        ["unmount", &root],
+        ["flush", &root],
+        ["refresh", &root],
+        ["reload", &root],
+    ] {
+        has_all(&failed(&mount, &words), &[&advice]);
+    }
+    let refused = mount.run_again();
+    has_all(&said(&refused), &[&advice]);
+    // It is right.
+    assert!(
+        Command::new("umount")
+            .args(["-l", &root])
+            .status()
+            .unwrap()
+            .success()
+    );
+    mount.remount();
+    done(&mount, &["status", &root]);
 }

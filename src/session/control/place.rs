@@ -6,9 +6,10 @@
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, ControlSocketConfig};
+use crate::config::{Config, ControlSocketConfig, NamedMount, named_mounts};
 
 /// Of root's mounts. Source: file-hierarchy(7).
 const SYSTEM_DIR: &str = "/run/mediafs";
@@ -47,9 +48,36 @@ pub fn socket_of(config: &Config) -> io::Result<Option<PathBuf>> {
                 io::Error::new(io::ErrorKind::NotFound, why)
             };
             let dir = own_dir().ok_or_else(none)?;
-            Ok(Some(dir.join(format!("{}.{ENDING}", name_of(config)))))
+            Ok(Some(socket_in(&dir, &name_of(config))))
         }
     }
+}
+
+fn socket_in(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.{ENDING}"))
+}
+
+/// The socket of a mount that a file configures, unless it has none, or flags and
+/// variables put it elsewhere.
+fn socket_of_named(mount: &NamedMount) -> Option<PathBuf> {
+    match &mount.control_socket {
+        ControlSocketConfig::None => None,
+        ControlSocketConfig::At(path) => Some(path.clone()),
+        ControlSocketConfig::Default => {
+            Some(socket_in(&own_dir()?, &shortened(mount.name.clone())))
+        }
+    }
+}
+
+/// The mounts that files configure, each with its socket.
+pub fn named() -> Vec<(NamedMount, PathBuf)> {
+    let mounts = named_mounts().into_iter();
+    mounts
+        .filter_map(|mount| {
+            let socket = socket_of_named(&mount)?;
+            Some((mount, socket))
+        })
+        .collect()
 }
 
 /// The directory of this user's sockets.
@@ -63,7 +91,7 @@ pub fn own_dir() -> Option<PathBuf> {
 
 /// The sockets of this user's mounts.
 pub fn own_sockets() -> Vec<PathBuf> {
-    sockets_in(own_dir().into_iter().collect())
+    with_placed(sockets_in(own_dir().into_iter().collect()))
 }
 
 /// Every socket that this user may ask: its own; for root those of all users.
@@ -73,7 +101,30 @@ pub fn sockets() -> Vec<PathBuf> {
         let users = fs::read_dir(USERS_DIR).into_iter().flatten().flatten();
         dirs.extend(users.map(|user| user.path().join(FOLDER)));
     }
-    sockets_in(dirs)
+    with_placed(sockets_in(dirs))
+}
+
+/// With those that are there of mounts whose file puts them elsewhere. One of another
+/// user's is root's alone to ask.
+fn with_placed(mut sockets: Vec<PathBuf>) -> Vec<PathBuf> {
+    let own = rustix::process::geteuid().as_raw();
+    let may_ask = |socket: &PathBuf| {
+        let found = fs::symlink_metadata(socket);
+        found.is_ok_and(|found| own == 0 || found.uid() == own)
+    };
+    let placed = named_mounts().into_iter().filter_map(|mount| match mount {
+        NamedMount {
+            control_socket: ControlSocketConfig::At(path),
+            ..
+        } => Some(path),
+        _ => None,
+    });
+    for socket in placed.filter(may_ask) {
+        if !sockets.contains(&socket) {
+            sockets.push(socket);
+        }
+    }
+    sockets
 }
 
 fn sockets_in(dirs: Vec<PathBuf>) -> Vec<PathBuf> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::mount::UnmountFlags;
 
@@ -10,6 +11,9 @@ use crate::session::mount::FS_TYPE;
 use crate::session::mount::connection::Connection;
 use crate::session::mount::mountinfo::mount_at;
 use crate::session::mount::probe::{self, Answer};
+
+/// A kernel without a daemon behind it says so at once.
+const DEAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a directory cannot be mounted on.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +31,7 @@ pub enum MountpointError {
         fs_type: String,
     },
     #[error(
-        "{path} is a mount whose daemon is gone ({source_name}): clear it with 'umount -l {path}' or 'fusermount3 -uz {path}'"
+        "{path} is a mount whose daemon is gone ({source_name}): clear it with 'umount -l {path}' or 'fusermount3 -uz {path}', then mount again"
     )]
     Dead { path: PathBuf, source_name: String },
     #[error(
@@ -74,6 +78,16 @@ pub fn check(path: &Path, non_empty: NonEmpty) -> Result<PathBuf, MountpointErro
         return Err(MountpointError::NotEmpty(canonical));
     }
     Ok(canonical)
+}
+
+/// A mount of ours there whose daemon is gone, with what to do about it.
+pub fn dead_at(path: &Path) -> Option<MountpointError> {
+    let entry = mount_at(path).ok()?.filter(|it| it.fs_type == FS_TYPE)?;
+    let answer = probe::ask_within(path, DEAD_WITHIN).ok()?;
+    (answer == Answer::Dead).then(|| MountpointError::Dead {
+        path: path.to_owned(),
+        source_name: entry.source,
+    })
 }
 
 /// Takes away what a predecessor of ours has left, if nothing serves it any more.
