@@ -68,10 +68,12 @@ impl AuthentikSource {
         let settings = storage.settings()?;
         storage.access_keys()?;
         if !settings.iter().any(|setting| setting.name == "bucket") {
-            return Err(format!(
-                "storage.s3.bucket_name is not set{}: name the file that has AUTHENTIK_STORAGE__S3__BUCKET_NAME, as in --from-authentik=/opt/authentik/.env",
-                self.looked_in()
-            ));
+            return Err(storage.empty("bucket_name").unwrap_or_else(|| {
+                format!(
+                    "storage.s3.bucket_name is not set{}: name the file that has AUTHENTIK_STORAGE__S3__BUCKET_NAME, as in --from-authentik=/opt/authentik/.env",
+                    self.looked_in()
+                )
+            }));
         }
         Ok(AuthentikSettings {
             settings,

@@ -107,9 +107,29 @@ impl Storage<'_> {
                 secret_key: secret.text,
                 session_token: session_token.map(|token| token.text),
             })),
-            (Some(_), None) => Err(format!("{} is not set", self.key("secret_key"))),
-            (None, Some(_)) => Err(format!("{} is not set", self.key("access_key"))),
+            (Some(_), None) => Err(self.missing("secret_key")),
+            (None, Some(_)) => Err(self.missing("access_key")),
         }
+    }
+
+    fn missing(&self, name: &str) -> String {
+        let not_set = || format!("{} is not set", self.key(name));
+        self.empty(name).unwrap_or_else(not_set)
+    }
+
+    /// That a key is there and has nothing, where it stands, and what it hides; none where
+    /// it is not there.
+    pub fn empty(&self, name: &str) -> Option<String> {
+        let (key, found) = self.found(name)?;
+        let of_all = self.key(name);
+        let hidden = self.values.get(&of_all).filter(|_| key != of_all);
+        let hides = hidden.map_or_else(String::new, |hidden| {
+            format!(" and hides {of_all} ({})", hidden.origin)
+        });
+        Some(format!(
+            "{key} ({}) is empty{hides}: give it a value, or remove it",
+            found.origin
+        ))
     }
 
     /// What a mount has no use for, or has otherwise, a line each.

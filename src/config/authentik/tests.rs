@@ -500,6 +500,52 @@ fn without_a_bucket_the_file_to_name_is_told() {
 }
 
 #[test]
+fn what_is_empty_is_told_with_its_place_and_with_what_it_hides() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |text: &str, name: &str| {
+        let file = dir.path().join(name);
+        fs::write(&file, text).unwrap();
+        let source = AuthentikSource {
+            etc: "/none".into(),
+            files: vec![file],
+            usage: Usage::Media,
+        };
+        source.settings().unwrap_err()
+    };
+    let overridden = format!("{BUCKET}=b\n{MEDIA_BUCKET}=''\n");
+    let path = dir.path().join(".env").display().to_string();
+    assert_eq!(
+        told(&overridden, ".env"),
+        format!(
+            "storage.media.s3.bucket_name ({MEDIA_BUCKET} of {path}) is empty and hides storage.s3.bucket_name ({BUCKET} of {path}): give it a value, or remove it"
+        )
+    );
+    for (text, expected) in [
+        (
+            format!("{BUCKET}=\n"),
+            format!("storage.s3.bucket_name ({BUCKET} of {path}) is empty: give"),
+        ),
+        (
+            format!("{BUCKET}=env://NO_SUCH_VARIABLE\n"),
+            format!("storage.s3.bucket_name ({BUCKET} of {path}) is empty: give"),
+        ),
+        (
+            format!(
+                "{BUCKET}=b\n{ACCESS}=a\n{SECRET}=s\nAUTHENTIK_STORAGE__MEDIA__S3__SECRET_KEY=\n"
+            ),
+            format!("is empty and hides storage.s3.secret_key ({SECRET} of {path})"),
+        ),
+    ] {
+        let told = told(&text, ".env");
+        assert!(told.contains(&expected), "{told}");
+    }
+    let yaml = "storage: {s3: {bucket_name: b}, media: {s3: {bucket_name: }}}\n";
+    let told = told(yaml, "config.yml");
+    assert!(told.contains("storage.media.s3.bucket_name ("), "{told}");
+    assert!(told.contains("config.yml) is empty and hides"), "{told}");
+}
+
+#[test]
 fn no_debug_text_shows_a_secret() {
     let keys = AccessKeys {
         access_key: "access".to_owned(),
