@@ -1,15 +1,20 @@
-//! Configuration files, typed as PyYAML types them.
+//! Configuration files, read and typed as PyYAML does it.
 //!
-//! Source: YAML 1.1, "Language-Independent Types": of them null, bool and numbers.
+//! Source: YAML 1.1, "Language-Independent Types": of them null, bool and numbers, and
+//! merge keys; PyYAML, `SafeConstructor.flatten_mapping`.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput};
 
 use super::value::{Found, Value, Values};
 
-/// Keys within keys, so deep and no deeper.
+/// Keys within keys and lists within lists, so deep and no deeper.
 const DEPTH_LIMIT: usize = 16;
+/// Values of a file, with those that stand for others: an alias may name aliases.
+const VALUES_LIMIT: usize = 10_000;
+const MERGE: &str = "<<";
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -18,38 +23,85 @@ pub enum YamlError {
     Syntax(#[from] ScanError),
     #[error("it is no mapping of keys to values")]
     NoMapping,
+    #[error("what << merges has to be a mapping, or a list of them")]
+    NoMerge,
     #[error("keys are nested too deep")]
     TooDeep,
+    #[error("it has more than {VALUES_LIMIT} values")]
+    TooMany,
 }
 
 /// Adds the file's values to those before it.
 pub fn add(text: &str, origin: &str, values: &mut Values) -> Result<(), YamlError> {
     let mut reader = YamlReader {
         parser: Parser::new_from_str(text),
-        origin,
-        values,
         anchors: HashMap::new(),
+        left: VALUES_LIMIT,
     };
     loop {
-        match reader.next()? {
-            Event::MappingStart(..) => return reader.mapping(""),
+        let whole = match reader.next()? {
             Event::StreamEnd => return Ok(()),
-            Event::Scalar(text, ScalarStyle::Plain, ..) if is_null(&text) => return Ok(()),
-            Event::Scalar(..) | Event::SequenceStart(..) => return Err(YamlError::NoMapping),
-            _ => {}
-        }
+            Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {
+                continue;
+            }
+            event => reader.node(event, 0)?,
+        };
+        return match &*whole {
+            Node::Mapping(entries) => {
+                let mut left = VALUES_LIMIT;
+                set(entries, "", (origin, &mut left), values)
+            }
+            Node::Scalar(Value::Null) => Ok(()),
+            Node::Scalar(_) | Node::Sequence(_) => Err(YamlError::NoMapping),
+        };
     }
 }
 
-struct YamlReader<'a, 'b> {
-    parser: Parser<'a, StrInput<'a>>,
-    origin: &'b str,
-    values: &'b mut Values,
-    /// Scalars that have an anchor.
-    anchors: HashMap<usize, Value>,
+/// Sets every value of a mapping, by its key and those above it.
+fn set(
+    entries: &Entries,
+    above: &str,
+    (origin, left): (&str, &mut usize),
+    values: &mut Values,
+) -> Result<(), YamlError> {
+    for (name, node) in entries {
+        *left = left.checked_sub(1).ok_or(YamlError::TooMany)?;
+        let key = match above {
+            "" => name.clone(),
+            above => format!("{above}.{name}"),
+        };
+        let value = match &**node {
+            Node::Mapping(below) => {
+                set(below, &key, (origin, left), values)?;
+                continue;
+            }
+            Node::Scalar(value) => value.clone(),
+            Node::Sequence(_) => Value::Other,
+        };
+        let origin = origin.to_owned();
+        values.set(key, Found { value, origin });
+    }
+    Ok(())
 }
 
-impl<'a> YamlReader<'a, '_> {
+/// In their order; each key once.
+type Entries = Vec<(String, Rc<Node>)>;
+
+/// What an alias stands for is there once.
+enum Node {
+    Scalar(Value),
+    Sequence(Vec<Rc<Node>>),
+    Mapping(Entries),
+}
+
+struct YamlReader<'a> {
+    parser: Parser<'a, StrInput<'a>>,
+    anchors: HashMap<usize, Rc<Node>>,
+    /// Entries that may still come.
+    left: usize,
+}
+
+impl<'a> YamlReader<'a> {
     fn next(&mut self) -> Result<Event<'a>, YamlError> {
         match self.parser.next_event() {
             Some(event) => Ok(event?.0),
@@ -57,35 +109,14 @@ impl<'a> YamlReader<'a, '_> {
         }
     }
 
-    /// Reads to the end of a mapping that has begun.
-    fn mapping(&mut self, at: &str) -> Result<(), YamlError> {
-        if at.matches('.').count() > DEPTH_LIMIT {
+    /// Reads to the end of what the event begins.
+    fn node(&mut self, event: Event<'a>, depth: usize) -> Result<Rc<Node>, YamlError> {
+        if depth > DEPTH_LIMIT {
             return Err(YamlError::TooDeep);
         }
-        loop {
-            let name = match self.next()? {
-                Event::MappingEnd | Event::StreamEnd => return Ok(()),
-                Event::Scalar(name, ..) => name,
-                Event::MappingStart(..) | Event::SequenceStart(..) => {
-                    return Err(YamlError::NoMapping);
-                }
-                _ => continue,
-            };
-            let key = match at {
-                "" => name.into_owned(),
-                at => format!("{at}.{name}"),
-            };
-            self.value(key)?;
-        }
-    }
-
-    fn value(&mut self, key: String) -> Result<(), YamlError> {
-        let value = match self.next()? {
-            Event::MappingStart(..) => return self.mapping(&key),
-            Event::SequenceStart(..) => {
-                self.skip_sequence()?;
-                Value::Other
-            }
+        let (anchor, node) = match event {
+            Event::MappingStart(anchor, _) => (anchor, Node::Mapping(self.mapping(depth)?)),
+            Event::SequenceStart(anchor, _) => (anchor, Node::Sequence(self.sequence(depth)?)),
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
                 let value = if plain {
@@ -93,28 +124,96 @@ impl<'a> YamlReader<'a, '_> {
                 } else {
                     Value::Text(text.into_owned())
                 };
-                if anchor != 0 {
-                    self.anchors.insert(anchor, value.clone());
-                }
-                value
+                (anchor, Node::Scalar(value))
             }
-            Event::Alias(anchor) => self.anchors.get(&anchor).cloned().unwrap_or(Value::Other),
-            _ => Value::Null,
+            // One within what it stands for has no value of a setting.
+            Event::Alias(anchor) => {
+                let known = self.anchors.get(&anchor).cloned();
+                return Ok(known.unwrap_or_else(|| Rc::new(Node::Scalar(Value::Other))));
+            }
+            _ => (0, Node::Scalar(Value::Null)),
         };
-        let origin = self.origin.to_owned();
-        self.values.set(key, Found { value, origin });
-        Ok(())
+        let node = Rc::new(node);
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
     }
 
-    fn skip_sequence(&mut self) -> Result<(), YamlError> {
-        let mut open = 1_usize;
-        while open > 0 {
+    fn sequence(&mut self, depth: usize) -> Result<Vec<Rc<Node>>, YamlError> {
+        let mut nodes = Vec::new();
+        loop {
             match self.next()? {
-                Event::SequenceStart(..) | Event::MappingStart(..) => open += 1,
-                Event::SequenceEnd | Event::MappingEnd => open -= 1,
-                Event::StreamEnd => return Ok(()),
-                _ => {}
+                Event::SequenceEnd | Event::StreamEnd => return Ok(nodes),
+                event => nodes.push(self.node(event, depth + 1)?),
             }
+        }
+    }
+
+    /// What is merged is below what stands in the mapping itself.
+    fn mapping(&mut self, depth: usize) -> Result<Entries, YamlError> {
+        let (mut merged, mut own) = (Entries::new(), Entries::new());
+        loop {
+            let event = match self.next()? {
+                Event::MappingEnd | Event::StreamEnd => break,
+                event => event,
+            };
+            let is_merge = matches!(
+                &event,
+                Event::Scalar(text, ScalarStyle::Plain, _, None) if text == MERGE
+            );
+            let name = match &event {
+                Event::Scalar(text, ..) => Some(text.clone().into_owned()),
+                _ => None,
+            };
+            let key = self.node(event, depth + 1)?;
+            let value = self.next()?;
+            let value = self.node(value, depth + 1)?;
+            if is_merge {
+                self.merge(&value, &mut merged)?;
+                continue;
+            }
+            let name = match (name, &*key) {
+                (Some(name), _) => name,
+                (None, Node::Scalar(Value::Text(name) | Value::Number(name))) => name.clone(),
+                _ => return Err(YamlError::NoMapping),
+            };
+            self.put(&mut own, name, value)?;
+        }
+        for (name, value) in own {
+            self.put(&mut merged, name, value)?;
+        }
+        Ok(merged)
+    }
+
+    /// Of several the first one that has a key counts.
+    fn merge(&mut self, value: &Node, into: &mut Entries) -> Result<(), YamlError> {
+        match value {
+            Node::Mapping(entries) => {
+                for (name, value) in entries {
+                    self.put(into, name.clone(), value.clone())?;
+                }
+                Ok(())
+            }
+            Node::Sequence(nodes) => {
+                for node in nodes.iter().rev() {
+                    match &**node {
+                        Node::Mapping(_) => self.merge(node, into)?,
+                        Node::Scalar(_) | Node::Sequence(_) => return Err(YamlError::NoMerge),
+                    }
+                }
+                Ok(())
+            }
+            Node::Scalar(_) => Err(YamlError::NoMerge),
+        }
+    }
+
+    /// A key that is there already gets the new value, whatever it had.
+    fn put(&mut self, into: &mut Entries, name: String, value: Rc<Node>) -> Result<(), YamlError> {
+        self.left = self.left.checked_sub(1).ok_or(YamlError::TooMany)?;
+        match into.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, before)) => *before = value,
+            None => into.push((name, value)),
         }
         Ok(())
     }
@@ -193,10 +292,86 @@ mod tests {
         assert!(values.get("storage.s3.bucket_name").is_none());
     }
 
+    /// Each expected value is what PyYAML's `safe_load` gives.
+    #[test]
+    fn mappings_that_are_named_and_merged_are_as_pyyaml_has_them() {
+        let text = |values: &Values, key: &str| match values.get(key).map(|it| &it.value) {
+            Some(Value::Text(text) | Value::Number(text)) => text.clone(),
+            Some(_) => "?".to_owned(),
+            None => "-".to_owned(),
+        };
+        for (yaml, expected) in [
+            // An alias of a mapping has all of it.
+            (
+                "x: &x {a: 1, b: {c: 2}}\nk: *x\n",
+                [("k.a", "1"), ("k.b.c", "2")],
+            ),
+            // What stands in the mapping counts, wherever the merge is.
+            (
+                "x: &x {a: 1, b: 2}\nk: {a: 3, <<: *x}\n",
+                [("k.a", "3"), ("k.b", "2")],
+            ),
+            (
+                "x: &x {a: 1, b: 2}\nk:\n  <<: *x\n  a: 3\n",
+                [("k.a", "3"), ("k.b", "2")],
+            ),
+            // A mapping within it is replaced whole.
+            (
+                "x: &x {s: {a: 1, b: 2}}\nk: {<<: *x, s: {a: 3}}\n",
+                [("k.s.a", "3"), ("k.s.b", "-")],
+            ),
+            // Of several the first counts.
+            (
+                "x: &x {a: 1}\ny: &y {a: 2, b: 2}\nk: {<<: [*x, *y]}\n",
+                [("k.a", "1"), ("k.b", "2")],
+            ),
+            ("k: {<<: {a: 1}, b: 2}\n", [("k.a", "1"), ("k.b", "2")]),
+            // What was merged is merged on.
+            (
+                "x: &x {a: 1}\ny: &y {<<: *x, b: 2}\nk: {<<: *y}\n",
+                [("k.a", "1"), ("k.b", "2")],
+            ),
+            // Of a key that is there twice the last counts.
+            ("k: {a: 1, b: 1}\nk: {b: 2}\n", [("k.a", "-"), ("k.b", "2")]),
+            ("k: {'<<': 1, a: 2}\n", [("k.<<", "1"), ("k.a", "2")]),
+            ("n: &n name\nk: {*n : 1}\n", [("k.name", "1"), ("k.n", "-")]),
+            ("l: [&x {a: 1}]\nk: *x\n", [("k.a", "1"), ("l", "?")]),
+        ] {
+            let values = read(yaml);
+            for (key, value) in expected {
+                assert_eq!(text(&values, key), value, "{key} of {yaml}");
+            }
+        }
+    }
+
+    #[test]
+    fn aliases_of_aliases_end_somewhere() {
+        let mut bomb = "a0: &a0 {x: 1, y: 1}\n".to_owned();
+        for level in 1..15 {
+            let below = level - 1;
+            bomb += &format!("a{level}: &a{level} {{x: *a{below}, y: *a{below}}}\n");
+        }
+        let told = add(&bomb, "f", &mut Values::default()).unwrap_err();
+        assert!(matches!(told, YamlError::TooMany), "{told}");
+        // Of itself it is no value.
+        assert!(read("k: &k {a: *k, b: 1}\n").get("k.b").is_some());
+        let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+        let told = add(&format!("k: {deep}\n"), "f", &mut Values::default());
+        assert!(matches!(told, Err(YamlError::TooDeep)));
+    }
+
     #[test]
     fn what_is_no_mapping_is_refused_and_an_empty_file_is_none() {
         let mut values = Values::default();
-        for wrong in ["- a\n", "text\n", "a: [b\n", "a: 'b\n"] {
+        for wrong in [
+            "- a\n",
+            "text\n",
+            "a: [b\n",
+            "a: 'b\n",
+            "{a: 1}: b\n",
+            "k: {<<: a}\n",
+            "k: {<<: [a]}\n",
+        ] {
             assert!(add(wrong, "f", &mut values).is_err(), "{wrong:?}");
         }
         for empty in ["", "# nothing\n", "---\n"] {
