@@ -68,7 +68,7 @@ pub struct Options {
     #[arg(long, help_heading = BUCKET, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<UsageConfig>,
-    /// Mount a whole bucket on authentik's /data, though authentik executes /data/user_settings.py
+    /// Mount on authentik's /data itself, though authentik executes /data/user_settings.py
     #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_root: Option<bool>,

@@ -84,17 +84,23 @@ pub(super) fn place(options: &Options) -> Result<(String, String, PathBuf), Wron
     let prefix = prefix.map_err(|why| ("prefix", why))?;
     let mountpoint = options.mountpoint.clone();
     let mountpoint = mountpoint.ok_or_else(|| missing("mountpoint"))?;
-    if prefix.is_empty() && !options.data_root.unwrap_or(false) {
+    if !options.data_root.unwrap_or(false) {
         let of_authentik = options.from_authentik.is_some();
-        check_data_root(&bucket, &mountpoint, of_authentik).map_err(|why| ("mountpoint", why))?;
+        let place = (bucket.as_str(), prefix.as_str());
+        check_data_root(place, &mountpoint, of_authentik).map_err(|why| ("mountpoint", why))?;
     }
     Ok((bucket, prefix, mountpoint))
 }
 
-/// Refuses a whole bucket where authentik looks for a program of its operator.
+/// Refuses a bucket, and any prefix of one, where authentik looks for a program of its
+/// operator: whoever may write there puts it into the root of the mount.
 ///
 /// Source: authentik's settings, which import `/data/user_settings.py`.
-pub fn check_data_root(bucket: &str, mountpoint: &Path, of_authentik: bool) -> Result<(), String> {
+pub fn check_data_root(
+    (bucket, prefix): (&str, &str),
+    mountpoint: &Path,
+    of_authentik: bool,
+) -> Result<(), String> {
     let whole = without_detours(mountpoint);
     let is_data = whole == Path::new("/data")
         || of_authentik && whole.file_name().is_some_and(|name| name == "data");
@@ -102,8 +108,12 @@ pub fn check_data_root(bucket: &str, mountpoint: &Path, of_authentik: bool) -> R
         return Ok(());
     }
     let folder = mountpoint.display();
+    let folders = ["media/", "reports/"].into_iter();
+    // One of the two is not below itself.
+    let above = folders.filter_map(|it| prefix.strip_suffix(it)).next();
+    let place = format!("{bucket}/{}", above.unwrap_or(prefix));
     Err(format!(
-        "authentik executes {folder}/user_settings.py as Python when it starts: whoever may write to the bucket could run programs in the identity provider. Mount {bucket}/media on {folder}/media and {bucket}/reports on {folder}/reports: authentik sees the same files. --data-root mounts the whole bucket all the same"
+        "authentik executes {folder}/user_settings.py as Python when it starts: whoever may write to the bucket could run programs in the identity provider. Mount {place}media on {folder}/media and {place}reports on {folder}/reports: authentik sees the same files. --data-root mounts {bucket}/{prefix} there all the same"
     ))
 }
 

@@ -347,7 +347,7 @@ fn the_root_of_authentiks_data_is_known_by_every_way_to_it() {
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&data, &link).unwrap();
     let is_refused = |path: &Path, of_authentik| {
-        super::target::check_data_root("bucket", path, of_authentik).is_err()
+        super::target::check_data_root(("bucket", ""), path, of_authentik).is_err()
     };
     for path in ["/data", "/data/", "/./data", "/nosuch/../data"] {
         assert!(is_refused(Path::new(path), false), "{path}");
@@ -355,4 +355,37 @@ fn the_root_of_authentiks_data_is_known_by_every_way_to_it() {
     assert!(is_refused(&link, true));
     assert!(is_refused(&data.join("../data/."), true));
     assert!(!is_refused(&link, false) && !is_refused(dir.path(), true));
+}
+
+#[test]
+fn a_prefix_is_refused_on_authentiks_data_as_a_whole_bucket_is() {
+    let mount = |prefix: &str, mountpoint: &str, data_root| {
+        let target = Target::new(Some(format!("b/{prefix}")), Some(mountpoint.into()));
+        let flags = Options {
+            data_root,
+            ..Options::default()
+        };
+        let loaded = load(target, None, flags);
+        loaded.map(drop).map_err(|error| error.to_string())
+    };
+    for (prefix, instead) in [
+        (
+            "",
+            "Mount b/media on /data/media and b/reports on /data/reports:",
+        ),
+        ("x", "Mount b/x/media on /data/media and b/x/reports on"),
+        (
+            "x/media",
+            "Mount b/x/media on /data/media and b/x/reports on",
+        ),
+        ("reports/", "Mount b/media on /data/media and b/reports on"),
+    ] {
+        let told = mount(prefix, "/data", None).unwrap_err();
+        assert!(told.contains("/data/user_settings.py"), "{told}");
+        assert!(told.contains(instead), "{told}");
+        assert_eq!(mount(prefix, "/data", Some(true)), Ok(()));
+    }
+    for mountpoint in ["/data/media", "/data/reports", "/srv/data"] {
+        assert_eq!(mount("media", mountpoint, None), Ok(()));
+    }
 }
