@@ -14,14 +14,14 @@ const PROFILE: [&str; 1] = ["AWS_PROFILE"];
 /// Source: AWS SDKs and Tools Reference Guide, "AWS Region".
 const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
-/// A value, and the variable that has it. A proxy's has its credentials.
+/// A value, and the variable that has it. A URL may have credentials.
 pub type FromVariable = (String, &'static str);
 
 /// The value of a setting that no file and no flag sets.
 pub fn of_environment(config: &Config, name: &str) -> Option<FromVariable> {
     match name {
         "ca-bundle" => first(&CA_BUNDLE),
-        "endpoint-url" => endpoint(),
+        "endpoint-url" => first(&ENDPOINTS),
         "profile" => first(&PROFILE),
         "proxy" => proxy(config),
         "region" => first(&REGIONS),
@@ -33,10 +33,7 @@ pub fn of_environment(config: &Config, name: &str) -> Option<FromVariable> {
 pub fn of_profile(profile: &ProfileSettings, name: &str) -> Option<String> {
     match name {
         "ca-bundle" => profile.ca_bundle.clone(),
-        "endpoint-url" => {
-            let url = profile.endpoint_url.clone();
-            url.filter(|url| Endpoint::check_url(url).is_ok())
-        }
+        "endpoint-url" => profile.endpoint_url.clone(),
         "region" => profile.region.clone(),
         _ => None,
     }
@@ -50,7 +47,7 @@ fn first(names: &[&'static str]) -> Option<FromVariable> {
     set.next().filter(|(value, _)| !value.is_empty())
 }
 
-/// Not one with a password in it.
+/// One that can be used.
 fn endpoint() -> Option<FromVariable> {
     first(&ENDPOINTS).filter(|(url, _)| Endpoint::check_url(url).is_ok())
 }

@@ -160,8 +160,13 @@ pub fn shown(name: &str, value: Value) -> String {
         Value::String(text) => text,
         other => other.to_string(),
     };
-    if name != "proxy" {
-        return text;
+    match name {
+        "proxy" => {}
+        // Such a one is refused where it is used.
+        "endpoint-url" if text.contains('@') => {
+            return without_credentials(&text).unwrap_or_else(|| REDACTED.to_owned());
+        }
+        _ => return text,
     }
     match ProxyUrl::parse(&text) {
         Ok(url) if url.has_credentials() => {
@@ -170,6 +175,14 @@ pub fn shown(name: &str, value: Value) -> String {
         Ok(url) => url.to_string(),
         Err(_) => REDACTED.to_owned(),
     }
+}
+
+/// None for what is no URL with credentials.
+fn without_credentials(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (_, host) = authority.rsplit_once('@')?;
+    Some(format!("{scheme}://{REDACTED}@{host}{path}"))
 }
 
 fn origin_of(name: &str, metadata: &Metadata, lines: &BTreeMap<String, usize>) -> SettingOrigin {

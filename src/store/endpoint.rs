@@ -48,9 +48,10 @@ impl Endpoint {
 
     /// Refuses what is no URL, and credentials in one, without repeating them.
     pub fn check_url(url: &str) -> Result<(), &'static str> {
-        let rest = url
-            .strip_prefix("https://")
-            .or_else(|| url.strip_prefix("http://"));
+        let is_http = |scheme: &str| ["http", "https"].contains(&&*scheme.to_ascii_lowercase());
+        let parts = url.split_once("://");
+        let rest = parts.filter(|(scheme, _)| is_http(scheme));
+        let rest = rest.map(|(_, rest)| rest);
         let authority = rest
             .and_then(|rest| rest.split('/').next())
             .unwrap_or_default();

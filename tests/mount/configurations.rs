@@ -276,22 +276,39 @@ fn a_line_that_cannot_be_understood_is_not_shown_with_its_password() {
 }
 
 #[test]
-fn what_a_mount_would_refuse_is_wrong_for_the_check_too() {
+fn an_endpoint_with_a_password_is_refused_wherever_it_is_written() {
+    const SECRET: &str = "http://user:doNotShowThis@s3.lan:9000/x";
     let home = tempfile::tempdir().unwrap();
-    let check = |args: &[&str]| {
-        let mut command = mediafs(["config", "check", "b", "/tmp", "--json"]);
-        let command = at_home(&mut command, home.path()).args(args);
-        let output = run_within(WITHIN, command.env("AWS_REGION", "us-east-1"));
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        (output.status.code(), told["wrong"].to_string())
-    };
-    assert_eq!(check(&[]).0, Some(0));
-    let (code, wrong) = check(&["--fips", "--endpoint-url", "http://s3"]);
-    assert_eq!(code, Some(1), "{wrong}");
-    has_all(&wrong, &["--fips", "http://s3"]);
-    let (code, wrong) = check(&["--part-size", "1"]);
-    assert_eq!(code, Some(2), "{wrong}");
-    has_all(&wrong, &["part-size"]);
+    fs::create_dir(home.path().join(".aws")).unwrap();
+    let profile = format!("[profile media]\nendpoint_url = {SECRET}\n");
+    fs::write(home.path().join(".aws/config"), profile).unwrap();
+    let root = home.path().join("mnt");
+    fs::create_dir(&root).unwrap();
+    let ways: [(&[&str], Option<&str>, &str); 3] = [
+        (&[], Some("AWS_ENDPOINT_URL"), "AWS_ENDPOINT_URL"),
+        (&[], Some("AWS_ENDPOINT_URL_S3"), "AWS_ENDPOINT_URL_S3"),
+        (&["--profile", "media"], None, "media"),
+    ];
+    for (args, variable, origin) in ways {
+        for words in [&["mount"][..], &["config", "check"], &["doctor"]] {
+            let mut command = mediafs(words);
+            command.arg("b").arg(&root).args(args);
+            command.envs(variable.map(|name| (name, SECRET)));
+            command
+                .env("AWS_ACCESS_KEY_ID", "k")
+                .env("AWS_SECRET_ACCESS_KEY", "s");
+            let output = run_within(WITHIN, at_home(&mut command, home.path()));
+            let text = said(&output);
+            assert_eq!(output.status.code(), Some(1), "{words:?}: {text}");
+            has_all(&text, &["must not hold credentials", "AWS_ENDPOINT_URL"]);
+            assert!(!text.contains("doNotShowThis"), "{text}");
+        }
+        let mut shown = show(home.path());
+        let found = settings(shown.args(args).envs(variable.map(|name| (name, SECRET))));
+        let found = &found["endpoint-url"];
+        assert_eq!(found["value"], "http://***@s3.lan:9000/x");
+        has_all(&found["origin"].to_string(), &[origin]);
+    }
 }
 
 #[test]

@@ -53,6 +53,10 @@ pub(super) struct Route {
     region: Region,
 }
 
+/// A variable or a profile has it, for S3 or for all services.
+const WHERE_ENDPOINTS_ARE: &str =
+    "AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or endpoint_url of the AWS configuration";
+
 impl Route {
     /// Source: AWS SDKs and Tools Reference Guide, "Service-specific endpoints".
     fn of(settings: &S3Settings, shared: &SdkConfig) -> Self {
@@ -104,6 +108,15 @@ impl Route {
             );
         }
         Ok(())
+    }
+
+    /// Errors: an endpoint of the AWS configuration that no setting could name.
+    pub fn check_url(&self) -> Result<(), NetworkError> {
+        let checked = self
+            .endpoint_url
+            .as_deref()
+            .map_or(Ok(()), Endpoint::check_url);
+        checked.map_err(|why| NetworkError::Endpoint(format!("{WHERE_ENDPOINTS_ARE} {why}")))
     }
 
     fn is_on_this_host(&self) -> bool {

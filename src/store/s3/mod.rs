@@ -82,6 +82,12 @@ impl S3Store {
         let http = SharedHttpClient::new(connections.clone());
         let renewal = Renewal::new(settings.clone(), http).await;
         let route = renewal.route();
+        if let Err(error) = route.check_url() {
+            match on_error {
+                OnNetworkError::Refuse => return Err(error),
+                OnNetworkError::Ignore => tracing::error!(%error, "going on with it"),
+            }
+        }
         route.check(&settings)?;
         let client = renewal.client();
         let calculation = client.config().request_checksum_calculation();
