@@ -79,7 +79,7 @@ pub fn folder() -> PathBuf {
 
 impl Parent {
     pub fn tell_failure(self, error: &anyhow::Error) {
-        self.tell_last(&format!("{error:#}"));
+        self.tell_last(&session::in_words(error));
     }
 
     /// A parent that is gone, or has its answer, does not mind.

@@ -16,7 +16,7 @@ use super::mount::MountCommand;
 use super::shown::outln;
 use super::{Cli, Command, daemonize};
 use crate::config::{ConfigError, nearest};
-use crate::session::{Remount, mount_at};
+use crate::session::{self, Remount, mount_at};
 use crate::telemetry;
 
 /// The name under which the program is this one.
@@ -117,7 +117,7 @@ pub fn run(args: &[OsString]) -> ExitCode {
             } else {
                 MOUNT_FAILURE
             };
-            refuse(&format!("{error:#}"), code)
+            refuse(&session::in_words(&error), code)
         }
     }
 }

@@ -51,7 +51,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
 use crate::migrate::{Outcome, Refused};
-use crate::session::UnheardStop;
+use crate::session::{self, UnheardStop};
 use crate::telemetry;
 
 /// Mounts an S3 bucket as an application's media directory.
@@ -150,7 +150,7 @@ fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Names in it may be of a container, or of anybody's objects.
-            let text = format!("mediafs: {error:#}");
+            let text = format!("mediafs: {}", session::in_words(&error));
             let lines: Vec<String> = text.lines().map(shown::plain).collect();
             telemetry::tell_user(&lines.join("\n"));
             if let Some(stop) = error.downcast_ref::<UnheardStop>() {

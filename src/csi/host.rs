@@ -15,8 +15,8 @@ use anyhow::{Context, bail};
 
 use super::unit;
 use crate::private;
-use crate::session;
 use crate::session::systemctl::{self, said};
+use crate::session::{self, in_words};
 
 /// With `hostPID: true` the host's init.
 const INIT: u32 = 1;
@@ -109,7 +109,7 @@ pub fn stop(unit: &str) -> Result<(), String> {
     control("stop", unit)?;
     // One that failed would be listed for ever; it refuses one that did not.
     let reset = systemctl::is_true(&["reset-failed", unit]);
-    reset.map(drop).map_err(|error| format!("{error:#}"))
+    reset.map(drop).map_err(|error| in_words(&error))
 }
 
 /// Has the daemon read its credentials again.
@@ -118,7 +118,7 @@ pub fn reload(unit: &str) -> Result<(), String> {
 }
 
 fn control(verb: &str, unit: &str) -> Result<(), String> {
-    systemctl::run(&[verb, unit]).map_err(|error| format!("{error:#}"))
+    systemctl::run(&[verb, unit]).map_err(|error| in_words(&error))
 }
 
 /// What the daemon itself said at this start.

@@ -10,6 +10,20 @@ use crate::store::{Endpoint, StoreError, StoreErrorKind};
 /// In the words of rustls, `CertificateError::NotValidForNameContext`.
 const WRONG_NAME: &str = "not valid for name";
 
+/// An error with its causes, each once: some say theirs themselves.
+pub fn in_words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// What failed, why, and what to do next.
 pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> anyhow::Error {
     let bucket = &config.bucket;
@@ -93,5 +107,28 @@ fn unreachable(config: &Config, service: &Endpoint) -> String {
             "{host} of {endpoint} cannot be reached: if {host} has no address, name the bucket in the path of the URL with --force-path-style, as most services other than AWS need it; else check --endpoint-url, the network and DNS"
         ),
         None => format!("{endpoint} cannot be reached: check --endpoint-url, the network and DNS"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("spool /s: {source}")]
+    struct SaysItsCause {
+        source: io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = io::Error::from_raw_os_error(20);
+        let error = Err::<(), _>(SaysItsCause { source }).context("no mount");
+        let told = in_words(&error.unwrap_err());
+        assert_eq!(told, "no mount: spool /s: Not a directory (os error 20)");
     }
 }

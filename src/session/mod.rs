@@ -54,7 +54,7 @@ pub use app_folder::AppFolder;
 pub use client::{proxy, s3};
 use control::SocketPlace;
 pub use early_signals::{EarlySignals, UnheardStop};
-pub use explain::{no_credentials, of_listing as explain_listing};
+pub use explain::{in_words, no_credentials, of_listing as explain_listing};
 pub use log_filter::at_start as log_filter_at_start;
 pub use mount::FS_TYPE;
 pub use mount::Unmounted;

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::fuse::{Agreement, WatchedAdapter};
 use crate::ops::{Ops, PendingWork};
 use crate::overlay::Overlay;
+use crate::session::explain;
 use crate::session::notifier::Notifier;
 use crate::session::sd_notify;
 use crate::store::StoreHealth;
@@ -78,7 +79,7 @@ impl RunningMount {
     pub async fn set_log_filter(&self, filter: &str) -> Result<LogFilter, String> {
         let _turn = self.reloading.lock().await;
         let set = self.reload.logs.set_filter(filter);
-        set.map_err(|error| format!("{error:#}"))?;
+        set.map_err(|error| explain::in_words(&error))?;
         let kept = log_filter::keep(&self.mounted, filter);
         tracing::info!(filter, "the log filter was changed");
         Ok(LogFilter {

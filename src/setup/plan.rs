@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
+use crate::session;
+
 /// Where one thing stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
@@ -114,7 +116,7 @@ impl Step {
         Self {
             name,
             state: StepState::Failed,
-            text: format!("{error:#}"),
+            text: session::in_words(error),
             differences: Vec::new(),
         }
     }
