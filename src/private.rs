@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError};
+use rustix::fs::Access;
 
 /// Of one database, beside the `--memory` budget.
 const DATABASE_CACHE_BYTES: usize = 16 << 20;
@@ -65,7 +66,30 @@ pub fn directory(path: &Path) -> Result<(), NotPrivate> {
     if is_missing {
         make(path).map_err(io_error)?;
     }
-    let found = fs::symlink_metadata(path).map_err(io_error)?;
+    let found = check_there(path)?;
+    if found.mode() & OTHERS != 0 {
+        let own = fs::Permissions::from_mode(found.mode() & 0o700);
+        fs::set_permissions(path, own).map_err(io_error)?;
+    }
+    Ok(())
+}
+
+/// What `directory` would refuse, as far as it can be told: nothing is made or changed.
+pub fn check_directory(path: &Path) -> Result<(), NotPrivate> {
+    let mut all = path.ancestors();
+    let there = all.find(|above| fs::symlink_metadata(above).is_ok());
+    match there {
+        None => Ok(()),
+        Some(there) if there == path => check_there(path).map(drop),
+        Some(above) => check_above(path, above),
+    }
+}
+
+fn check_there(path: &Path) -> Result<Metadata, NotPrivate> {
+    let found = fs::symlink_metadata(path).map_err(|source| NotPrivate::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     if found.is_symlink() {
         return Err(NotPrivate::Symlink(path.to_owned()));
     }
@@ -77,9 +101,22 @@ pub fn directory(path: &Path) -> Result<(), NotPrivate> {
     if let Some(parent) = path.parent() {
         check_parent(parent)?;
     }
-    if found.mode() & OTHERS != 0 {
-        let own = fs::Permissions::from_mode(found.mode() & 0o700);
-        fs::set_permissions(path, own).map_err(io_error)?;
+    Ok(found)
+}
+
+/// Whether a directory that is not there can be made below the nearest one that is.
+fn check_above(path: &Path, above: &Path) -> Result<(), NotPrivate> {
+    let io_error = |source| NotPrivate::Io {
+        path: above.to_owned(),
+        source,
+    };
+    if !fs::metadata(above).map_err(io_error)?.is_dir() {
+        return Err(NotPrivate::NotADirectory(above.to_owned()));
+    }
+    rustix::fs::access(above, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|errno| io_error(errno.into()))?;
+    if path.parent() == Some(above) {
+        check_parent(above)?;
     }
     Ok(())
 }

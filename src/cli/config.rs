@@ -1,18 +1,15 @@
 //! `mediafs config`.
 
-use std::fs::File;
 use std::io;
-use std::path::Path;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::config_check;
 use super::mount::MountArgs;
 use super::shown::{outln, plain};
 use crate::config::{Config, Setting, SettingOrigin};
-use crate::session;
-use crate::store::s3::OnNetworkError;
 
 const EXAMPLES: &str = "Examples:
   mediafs config show media    # as /etc/mediafs/media.toml says
@@ -124,46 +121,12 @@ impl Checked {
     }
 }
 
-/// The values are checked already; what they name has to be there too.
 fn checked(config: &Config) -> Checked {
-    let files = [
-        ("credentials-file", config.s3.credentials_file.as_deref()),
-        ("ca-bundle", config.s3.ca_bundle.as_deref()),
-        (
-            "sse-customer-key-file",
-            config.s3.requests.sse_customer_key_file.as_deref(),
-        ),
-        ("mime", config.mime.as_deref()),
-    ];
-    let unreadable = |path: &Path| File::open(path).err();
-    let files = files.into_iter().filter_map(|(name, path)| {
-        let path = path?;
-        let error = unreadable(path)?;
-        let path = path.display();
-        Some(format!(
-            "{name}: {path}: name a file that can be read: {error}"
-        ))
-    });
-    let mut wrong: Vec<String> = files.collect();
-    if !config.mountpoint.is_dir() {
-        let mountpoint = config.mountpoint.display();
-        wrong.push(format!("mountpoint: {mountpoint} is no directory: make it"));
-    }
-    if wrong.is_empty() {
-        wrong.extend(not_connected(config));
-    }
     let notes = config.capped.iter().chain(&config.notes);
     Checked {
-        wrong,
+        wrong: config_check::wrong(config),
         notes: notes.cloned().collect(),
     }
-}
-
-/// Why no request could be sent as it is configured. None is sent.
-fn not_connected(config: &Config) -> Option<String> {
-    let runtime = tokio::runtime::Runtime::new().ok()?;
-    let connected = runtime.block_on(session::s3(config, OnNetworkError::Refuse));
-    connected.err().map(|error| error.to_string())
 }
 
 /// For people, of a configuration in which nothing is wrong.

@@ -7,6 +7,7 @@
 mod attach;
 mod completions;
 mod config;
+mod config_check;
 mod csi;
 mod daemonize;
 mod detach;

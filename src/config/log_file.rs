@@ -1,6 +1,6 @@
 //! Where a log file is, and how large it may become.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Config, Options, Wrong, positive};
 use crate::telemetry::{LogFileSettings, LogFormat, LogOutput};
@@ -59,6 +59,11 @@ impl Config {
             file: self.log_file_given(),
             format: self.log_file.format,
         }
+    }
+
+    /// The log file that is asked for.
+    pub fn log_file_path(&self) -> Option<&Path> {
+        self.log_file.path.as_deref()
     }
 
     /// The log of a daemon in the background.

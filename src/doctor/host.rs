@@ -118,10 +118,10 @@ fn spool(dir: &Path, report: &mut Report) {
         return;
     }
     if there != dir
-        && let Err(error) = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK)
+        && let Err(error) = crate::private::check_directory(dir)
     {
-        let told = format!("{} cannot be made: {}: {error}", shown(dir), shown(there));
-        report.fail("spool", told, "choose another --spool");
+        let told = format!("{} cannot be made: {error}", shown(dir));
+        report.fail("spool", told, advice(&error));
         return;
     }
     match rustix::fs::statvfs(there) {

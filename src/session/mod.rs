@@ -75,6 +75,7 @@ use mount::{Mounted, UnmountMode};
 use notifier::Notifier;
 pub use notifier::serve as notify;
 use prepare::Prepared;
+pub use overlay::check as check_overlay;
 pub use prepare::{Waiter, check_mountpoint};
 pub use privileges::close_others;
 pub use probe::{SCRATCH_NAME as PROBE_SCRATCH_NAME, abilities};

@@ -52,20 +52,34 @@ pub fn open(config: &Config) -> anyhow::Result<Option<OldDirectory>> {
         Phase::NotBegun | Phase::Begun(_) => true,
         Phase::Ended(_) | Phase::Over => false,
     };
-    let root = match open_directory(path) {
+    let root = match opened(path) {
         Err(_) if !is_needed => return Ok(None),
-        opened => opened.with_context(|| {
-            format!(
-                "--overlay {}: name a directory that can be read",
-                path.display()
-            )
-        })?,
+        root => root?,
     };
     if fd_store::is_present() {
         fd_store::keep(KeptDescriptor::OldDirectory, &root)
             .context("the descriptor store does not answer")?;
     }
     Ok(Some(OldDirectory::new(path, root)))
+}
+
+/// What keeps an overlay that is asked for from being opened. Errors: as `open`.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    let Some(path) = &config.overlay else {
+        return Ok(());
+    };
+    match Overlay::phase(&marks(config))? {
+        Phase::Ended(_) | Phase::Over => Ok(()),
+        Phase::NotBegun | Phase::Begun(_) => opened(path).map(drop),
+    }
+}
+
+fn opened(path: &Path) -> anyhow::Result<std::os::fd::OwnedFd> {
+    let shown = || {
+        let path = path.display();
+        format!("--overlay {path}: name a directory that can be read")
+    };
+    open_directory(path).with_context(shown)
 }
 
 /// Below a mount of ours that covers it, where there is one.

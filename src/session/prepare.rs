@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::config::{Config, HardeningConfig};
 use crate::overlay::OldDirectory;
+use crate::private;
 use crate::session::client;
 use crate::session::compose;
 use crate::session::mount::bare;
@@ -51,6 +52,9 @@ impl Prepared {
         let asked = std::path::absolute(&config.mountpoint)?;
         // Before other threads use the environment.
         let device = fd_store::inherited(KeptDescriptor::Device);
+        if device.is_none() {
+            private::check_directory(&config.spool_dir).context("spool")?;
+        }
         // Before anything is mounted over it.
         let old = overlay::open(&config)?;
         // What is mounted there answers nothing until somebody resumes it.

@@ -169,7 +169,7 @@ fn failures(dir: &str) -> Vec<(&'static str, Vec<String>, &'static str)> {
             of(&["list", "--spool", &no]),
             "name the directory that was given as --spool",
         ),
-        ("config", of(&["check", "b", &no]), "no directory: make it"),
+        ("config", of(&["check", "b", &no]), "mkdir -p"),
         (
             "csi",
             of(&["--endpoint", &format!("{no}/csi.sock")]),

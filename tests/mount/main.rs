@@ -14,6 +14,7 @@ mod bulk;
 mod cancelled_uploads;
 mod clocks;
 mod commands;
+mod config_check;
 mod configurations;
 mod content_types;
 mod control;

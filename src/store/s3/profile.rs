@@ -30,6 +30,24 @@ impl ProfileSettings {
         runtime.block_on(Self::read(name.map(str::to_owned), &files))
     }
 
+    /// Whether a profile that is named, or the default one of a file that is, is not there:
+    /// no credentials come from it then. None is where nothing is named.
+    ///
+    /// Not for a thread that runs tasks.
+    pub fn is_missing_blocking(name: Option<&str>, credentials_file: Option<&Path>) -> bool {
+        if name.is_none() && credentials_file.is_none() {
+            return false;
+        }
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else {
+            return false;
+        };
+        let named = name.map(|name| Cow::Owned(name.to_owned()));
+        let files = files(credentials_file);
+        let profiles = async { profile::load(&Fs::real(), &Env::real(), &files, named).await };
+        let profiles = runtime.block_on(profiles);
+        profiles.is_ok_and(|all| all.get_profile(all.selected_profile()).is_none())
+    }
+
     pub(super) async fn read(name: Option<String>, files: &EnvConfigFiles) -> Option<Self> {
         let named = name.map(Cow::Owned);
         let profiles = profile::load(&Fs::real(), &Env::real(), files, named).await;
