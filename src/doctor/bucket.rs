@@ -196,7 +196,11 @@ async fn versioning(s3: &S3Store, report: &mut Report) {
                 "let a lifecycle rule expire noncurrent versions, or the bucket grows without end",
             );
         }
-        Err(error) => unknown("versioning", "s3:GetBucketVersioning", &error, report),
+        Err(error) => {
+            let permission = "s3:GetBucketVersioning";
+            let advice = "ask the store by its own tools: where it keeps versions, each close and each delete adds one";
+            unknown("versioning", (permission, advice), &error, report);
+        }
     }
 }
 
@@ -224,18 +228,31 @@ async fn cors(s3: &S3Store, report: &mut Report) {
                 );
             }
         }
-        Err(error) => unknown("cors", "s3:GetBucketCORS", &error, report),
+        Err(error) => {
+            let permission = "s3:GetBucketCORS";
+            let advice = "nothing to do: an application on its file backend needs no rules";
+            unknown("cors", (permission, advice), &error, report);
+        }
     }
 }
 
 /// A mount needs neither the setting nor the permission to read it.
-fn unknown(check: &'static str, permission: &str, error: &StoreError, report: &mut Report) {
+fn unknown(
+    check: &'static str,
+    (permission, advice): (&str, &str),
+    error: &StoreError,
+    report: &mut Report,
+) {
     let found = match error.kind {
         StoreErrorKind::AccessDenied => {
             format!("not known: these credentials lack {permission}, which a mount does not need")
         }
-        StoreErrorKind::Unsupported | StoreErrorKind::Rejected | StoreErrorKind::NotFound => {
-            "not known: the store does not tell".to_owned()
+        StoreErrorKind::Unsupported | StoreErrorKind::NotFound => {
+            "the store has no such setting, which a mount does not need".to_owned()
+        }
+        StoreErrorKind::Rejected => {
+            report.warn(check, format!("not known: {error}"), advice);
+            return;
         }
         _ => {
             report.warn(check, format!("not known: {error}"), NO_ANSWER);

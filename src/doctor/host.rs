@@ -1,14 +1,14 @@
 //! This host: kernel, FUSE, limits, and the disk of the spool.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit};
 
 use super::{Report, shown};
 use crate::config::Config;
 use crate::private::NotPrivate;
+use crate::session::{MountError, open_device};
 use crate::write_path::SpoolView;
 
 const FUSE_DEVICE: &str = "/dev/fuse";
@@ -53,13 +53,9 @@ fn version_of(release: &str) -> (u32, u32) {
 }
 
 fn fuse(config: &Config, report: &mut Report) {
-    match OpenOptions::new().read(true).write(true).open(FUSE_DEVICE) {
+    match open_device() {
         Ok(_) => report.ok("fuse", format!("{FUSE_DEVICE} can be opened")),
-        Err(error) => report.fail(
-            "fuse",
-            format!("{FUSE_DEVICE}: {error}"),
-            "run 'modprobe fuse'; in a container pass the device in",
-        ),
+        Err(error) => report.fail("fuse", error.to_string(), no_fuse(&error)),
     }
     if rustix::process::geteuid().is_root() {
         return;
@@ -83,6 +79,19 @@ fn fuse(config: &Config, report: &mut Report) {
                 format!("echo user_allow_other >>{FUSE_CONF}, as root"),
             );
         }
+    }
+}
+
+/// What to type where the device cannot be opened.
+fn no_fuse(error: &MountError) -> &'static str {
+    match error {
+        MountError::DeviceRefused(_) => {
+            "run 'chmod 0666 /dev/fuse' as root: udev makes it so, and the kernel checks who mounts"
+        }
+        MountError::DeviceDenied(_) => {
+            "start the container with '--device /dev/fuse'; of a service add 'DeviceAllow=/dev/fuse rw'"
+        }
+        _ => "run 'modprobe fuse'; in a container pass the device in: '--device /dev/fuse'",
     }
 }
 

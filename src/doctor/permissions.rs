@@ -202,10 +202,11 @@ impl Tried<'_> {
                 error.to_string(),
                 match error.kind {
                     kind if kind.is_no_answer() => NO_ANSWER.to_owned(),
-                    _ => format!(
+                    StoreErrorKind::AccessDenied => format!(
                         "allow {}: without it an upload that was cut off starts again",
                         permissions::LIST_PARTS
                     ),
+                    _ => "nothing to do: an upload that was cut off starts again".to_owned(),
                 },
             ),
         }

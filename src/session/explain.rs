@@ -9,6 +9,14 @@ use crate::store::{Endpoint, StoreError, StoreErrorKind};
 
 /// In the words of rustls, `CertificateError::NotValidForNameContext`.
 const WRONG_NAME: &str = "not valid for name";
+/// The same, `Error::InvalidMessage`: what answers is no TLS.
+const NO_TLS: &str = "received corrupt message of type";
+/// What comes of plain HTTP where TLS is expected: in the words of Linux and of hyper.
+const NO_HTTP: [&str; 3] = [
+    "Connection reset by peer",
+    "invalid HTTP version parsed",
+    "connection closed before message completed",
+];
 
 /// An error with its causes, each once: some say theirs themselves.
 pub fn in_words(error: &anyhow::Error) -> String {
@@ -41,7 +49,10 @@ pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> an
                 .to_owned()
         }
         StoreErrorKind::WrongRegion => another_region(error, bucket, service),
-        StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => unreachable(config, service),
+        StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => {
+            let by_another = another_scheme(&error.detail, service);
+            by_another.unwrap_or_else(|| unreachable(config, service))
+        }
         StoreErrorKind::Untrusted if error.detail.contains(WRONG_NAME) => format!(
             "the certificate of {endpoint} is for another name: name the host as its certificate does with --endpoint-url, or have a certificate made for this one"
         ),
@@ -91,6 +102,25 @@ fn another_region(error: &StoreError, bucket: &str, service: &Endpoint) -> Strin
         }
         None => format!("bucket {bucket:?} is in another region: name it with --region{of_region}"),
     }
+}
+
+/// Where the port that is asked speaks TLS and the URL does not, or the other way round.
+fn another_scheme(detail: &str, service: &Endpoint) -> Option<String> {
+    let endpoint = service.url()?;
+    if let Some(rest) = endpoint.strip_prefix("https://")
+        && detail.contains(NO_TLS)
+    {
+        return Some(format!(
+            "{endpoint} does not answer with TLS: if it serves plain HTTP, use --endpoint-url http://{rest}"
+        ));
+    }
+    let rest = endpoint.strip_prefix("http://")?;
+    let is_cut = NO_HTTP.iter().any(|words| detail.contains(words));
+    is_cut.then(|| {
+        format!(
+            "{endpoint} ends connections without an answer: if it serves HTTPS, use --endpoint-url https://{rest}; else check the network, and the server's own log"
+        )
+    })
 }
 
 /// Why no connection comes to be, as far as it can be told.

@@ -71,10 +71,14 @@ pub enum MountError {
         "{DEVICE} is missing: load it with 'modprobe fuse'; in a container, start it with '--device /dev/fuse'"
     )]
     NoDevice,
-    #[error(
-        "{DEVICE} cannot be opened ({0}): check its permissions and the container's device rules"
-    )]
+    /// By its mode.
+    #[error("{DEVICE} cannot be opened ({0}): run 'chmod 0666 {DEVICE}' as root")]
     DeviceRefused(io::Error),
+    /// By the rules for devices of a control group.
+    #[error(
+        "{DEVICE} may not be opened here ({0}): start the container with '--device {DEVICE}', or add 'DeviceAllow={DEVICE} rw' to the service"
+    )]
+    DeviceDenied(io::Error),
     #[error("{0} is busy: something else is being mounted there")]
     Busy(PathBuf),
     #[error("mount on {path} refused ({source}): root in a container needs CAP_SYS_ADMIN")]
@@ -141,9 +145,19 @@ pub fn mount(
     Ok((device, Mounted::at(mountpoint)))
 }
 
-fn mount_as_root(mountpoint: &Path, settings: &MountSettings) -> Result<OwnedFd, MountError> {
+/// Opens what the kernel's requests come from. Errors: why it cannot be, and what to do.
+pub fn open_device() -> Result<File, MountError> {
     let device = OpenOptions::new().read(true).write(true).open(DEVICE);
-    let device = device.map_err(MountError::DeviceRefused)?;
+    device.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::ACCESS) => MountError::DeviceRefused(error),
+        Some(Errno::PERM) => MountError::DeviceDenied(error),
+        // Its node is there, and nothing behind it.
+        _ => MountError::NoDevice,
+    })
+}
+
+fn mount_as_root(mountpoint: &Path, settings: &MountSettings) -> Result<OwnedFd, MountError> {
+    let device = open_device()?;
     let refused = |source: io::Error| MountError::Refused {
         path: mountpoint.to_owned(),
         source,

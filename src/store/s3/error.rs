@@ -20,6 +20,8 @@ use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
 /// Most of a server's words that are repeated.
 const DETAIL_LIMIT_CHARS: usize = 1000;
+/// Of an answer that cannot be read its begin tells what it is.
+const ANSWER_SHOWN_CHARS: usize = 200;
 
 /// Translates an SDK error. What it tells never holds a secret: S3 echoes the
 /// access key's name in some messages, never the key.
@@ -39,10 +41,7 @@ where
         // It may be whole the next time.
         _ if has_cause::<CutOff>(&error) => (StoreErrorKind::Server, CutOff.to_string()),
         SdkError::ServiceError(answer) if is_whole_but_unreadable(answer.raw()) => {
-            let text = answer.raw().body().bytes().unwrap_or_default();
-            let text = String::from_utf8_lossy(text);
-            let detail = format!("the answer has a form that S3 does not have: {text}");
-            (StoreErrorKind::Rejected, detail)
+            (StoreErrorKind::Rejected, of_unreadable(answer.raw()))
         }
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();
@@ -92,6 +91,12 @@ where
         }
     }
     translated
+}
+
+fn of_unreadable(answer: &HttpResponse) -> String {
+    let text = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
+    let begin: String = text.chars().take(ANSWER_SHOWN_CHARS).collect();
+    format!("the answer has a form that S3 does not have: {begin}")
 }
 
 /// A `Retry-After` in seconds; as a date it is of no use where clocks differ.

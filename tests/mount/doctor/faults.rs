@@ -4,9 +4,10 @@
 use std::process::Command;
 
 use super::{line, report, told, told_by};
-use crate::support::programs::{run_by, without_fuse};
+use crate::support::programs::{has_all, run_by, without_fuse};
 use crate::support::proxy::{Fault, Rule};
 use crate::support::servers::STRANGER;
+use crate::support::tls_front::TlsFront;
 use crate::support::{DiskKind, Mount, Server, SmallDisk};
 
 const MIB: u64 = 1 << 20;
@@ -82,6 +83,54 @@ fn a_host_without_fuse_is_told() {
     let masked = without_fuse(&plan.scratch().join("dev"));
     let mut command = run_by(masked, &plan.subcommand("doctor"));
     told_by(&mut command, "fuse", "fail", &["modprobe fuse"]);
+}
+
+#[test]
+fn what_to_type_is_told_where_the_device_of_fuse_may_not_be_opened() {
+    const OF_ROOT: &str = r#"
+        mount -t tmpfs -o dev,mode=755 none "$0"
+        mknod -m 600 "$0/fuse" c 10 229
+        mount --bind "$0/fuse" /dev/fuse
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@""#;
+    let plan = Mount::builder().user(65534);
+    let device = plan.scratch().join("device");
+    std::fs::create_dir(&device).unwrap();
+    let mut refused = Command::new("unshare");
+    let private = ["--mount", "--propagation", "private", "sh", "-ec", OF_ROOT];
+    refused.args(private).arg(&device);
+    let mut command = run_by(refused, &plan.subcommand("doctor"));
+    let words = ["Permission denied", "chmod 0666 /dev/fuse"];
+    told_by(&mut command, "fuse", "fail", &words);
+}
+
+#[test]
+fn an_endpoint_of_the_other_scheme_is_told_with_the_right_one() {
+    let server = Server::shared();
+    let tls = server.endpoint.replace("http://", "https://");
+    let plan = Mount::builder().set("--endpoint-url", &tls);
+    let right = format!("--endpoint-url {}", server.endpoint);
+    told(&plan, "endpoint", "fail", &["TLS", &right]);
+    let front = TlsFront::before(server);
+    let right = front.endpoint("127.0.0.1");
+    let plain = right.replace("https://", "http://");
+    let plan = Mount::builder().set("--endpoint-url", &plain);
+    let right = format!("--endpoint-url {right}");
+    told(&plan, "endpoint", "fail", &["HTTPS", &right]);
+}
+
+#[test]
+fn what_a_store_answers_in_its_own_form_is_told_shortly_and_with_no_permission() {
+    let moto = Mount::on(Server::moto());
+    let (findings, _) = report(&mut moto.subcommand("doctor"));
+    for (check, advice) in [
+        ("list of parts", "nothing to do"),
+        ("versioning", "its own tools"),
+    ] {
+        let line = line(&findings, check);
+        assert_eq!(line["state"], "warn", "{line:#}");
+        assert!(line["found"].to_string().len() < 500, "{line:#}");
+        has_all(line["advice"].as_str().unwrap(), &[advice]);
+    }
 }
 
 #[test]
