@@ -18,7 +18,7 @@ use super::status_overlay::overlay_left;
 use crate::config::Period;
 use crate::session::control::answers::Status;
 use crate::session::control::client::{AskError, ask_within};
-use crate::session::control::commands::{Flushed, Unmounting};
+use crate::session::control::commands::{Flushed, StopWithin, Unmounting};
 use crate::session::{FS_TYPE, elsewhere, mount_at, systemctl};
 use crate::write_path::SpoolView;
 
@@ -31,6 +31,8 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 const TOLD_ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
 /// An end takes its drain timeout, and this.
 const END_RESERVE: Duration = Duration::from_secs(30);
+/// Calls under way have that long in any case.
+const END_LEAST: Duration = Duration::from_secs(1);
 /// Daemons of a mount that are killed while they end.
 const END_TRIES: usize = 3;
 
@@ -50,7 +52,7 @@ pub struct UnmountCommand {
     /// Print a JSON object, also of what is missing in S3
     #[arg(long)]
     json: bool,
-    /// How long to wait for S3; with --materialize, how long changes may wait at most
+    /// How long to wait for S3 and for open files; with --materialize, how long changes may wait at most
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     timeout: Period,
     #[command(flatten)]
@@ -65,10 +67,11 @@ impl UnmountCommand {
         if let Some(materialize) = self.materialize.of(&mount, self.timeout.0)? {
             let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
             materialize.run(&status)?;
-            return stop(&mount, &status);
+            return stop(&mount, &status, None);
         }
         let began = Instant::now();
-        let flushed = self.drain(&mount)?;
+        let by = began + self.timeout.0;
+        let flushed = self.drain(&mount, by)?;
         if !flushed.done && !self.leave_in_spool {
             if self.json {
                 outln!(
@@ -88,7 +91,7 @@ impl UnmountCommand {
         let kept_before = kept_in(spool);
         let left_below = LeftBelow::of(&status);
         let directory = left_below.directory();
-        stop(&mount, &status)?;
+        stop(&mount, &status, Some(by))?;
         if let Some(directory) = directory {
             left_below.forget();
             uncovered(&directory, &mount.health.mountpoint)?;
@@ -159,8 +162,7 @@ impl UnmountCommand {
     }
 
     /// Waits until all is sent, or the time is over; says how far it is.
-    fn drain(&self, mount: &FoundMount) -> anyhow::Result<Flushed> {
-        let deadline = Instant::now() + self.timeout.0;
+    fn drain(&self, mount: &FoundMount, deadline: Instant) -> anyhow::Result<Flushed> {
         let mut progress = Progress::default();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -230,19 +232,32 @@ impl Progress {
     }
 }
 
-/// Ends the daemon.
-fn stop(mount: &FoundMount, status: &Status) -> anyhow::Result<()> {
+/// Ends the daemon; `by` is when it has to be over, if sooner than its drain timeout.
+fn stop(mount: &FoundMount, status: &Status, by: Option<Instant>) -> anyhow::Result<()> {
+    let within = by.and_then(|by| announce(mount, by));
     match status.unit.as_ref().filter(|_| mount.is_trusted()) {
         // systemd would start a daemon again that ends by itself.
         Some(unit) => systemctl::run(&["stop", "--", unit]),
-        None => end(mount),
+        None => end(mount, within),
     }
 }
 
+/// Tells the daemon how long its end may take. None of one that is older than this program,
+/// which takes as long as it was mounted to.
+fn announce(mount: &FoundMount, by: Instant) -> Option<Duration> {
+    let left = by.saturating_duration_since(Instant::now());
+    let within = left.max(END_LEAST);
+    let asked = StopWithin {
+        within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+    };
+    let told = mount.ask::<()>(Method::POST, "/stop-within", &asked, SAYS_WITHIN);
+    told.is_ok().then_some(within)
+}
+
 /// Has the daemon end, or its successor where it is killed meanwhile, and waits for it.
-fn end(mount: &FoundMount) -> anyhow::Result<()> {
+fn end(mount: &FoundMount, within: Option<Duration>) -> anyhow::Result<()> {
     for _ in 0..END_TRIES {
-        end_one(mount)?;
+        end_one(mount, within)?;
         let there = mount_at(Path::new(&mount.health.mountpoint))?;
         if there.is_none_or(|there| there.fs_type != FS_TYPE) {
             return Ok(());
@@ -254,17 +269,20 @@ fn end(mount: &FoundMount) -> anyhow::Result<()> {
     )
 }
 
-fn end_one(mount: &FoundMount) -> anyhow::Result<()> {
+fn end_one(mount: &FoundMount, within: Option<Duration>) -> anyhow::Result<()> {
     // As it is while it is mounted.
     let mut others = Others::of(mount);
     let ending: Unmounting = mount.ask(Method::POST, "/unmount", &(), SAYS_WITHIN)?;
+    let drain = Duration::from_secs(ending.drain_timeout_seconds);
+    let drain = within.map_or(drain, |within| within.min(drain));
+    let at_most = span(drain.as_secs().max(1));
     for opener in &ending.openers {
         let path = plain(&opener.path);
         let process = opener.process();
-        eprintln!("{process} has {path} open: waiting for it");
+        eprintln!("{process} has {path} open: waiting for it, for at most {at_most}");
     }
-    let within = Duration::from_secs(ending.drain_timeout_seconds) + END_RESERVE;
-    let deadline = Instant::now() + within;
+    let began = Instant::now();
+    let deadline = began + drain + END_RESERVE;
     while is_there(mount, ending.pid) {
         others.tell();
         ensure!(
@@ -273,6 +291,9 @@ fn end_one(mount: &FoundMount) -> anyhow::Result<()> {
             mount.health.mountpoint
         );
         std::thread::sleep(POLL_EVERY);
+    }
+    if !ending.openers.is_empty() && began.elapsed() >= drain {
+        eprintln!("who had files open until then has lost the mount");
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod probe;
 mod reading;
 mod reload;
 mod sd_notify;
+mod stop_request;
 pub mod systemctl;
 mod systemd_job;
 mod takeover;
@@ -37,7 +38,7 @@ use fuser::Session;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::{Mutex, Notify, oneshot};
+use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -57,7 +58,6 @@ pub use early_signals::{EarlySignals, UnheardStop};
 pub use explain::{in_words, no_credentials, of_listing as explain_listing};
 pub use log_filter::at_start as log_filter_at_start;
 pub use mount::FS_TYPE;
-pub use mount::Unmounted;
 pub use mount::bare::{BareDirectory, is_read_only, told_hidden};
 pub use mount::bind::{bind, enter_mounts_of, unbind};
 use mount::busy::holders;
@@ -75,12 +75,13 @@ pub use mount::{MountError, Unmounted, open_device};
 use mount::{Mounted, UnmountMode};
 use notifier::Notifier;
 pub use notifier::serve as notify;
-use prepare::Prepared;
 pub use overlay::check as check_overlay;
+use prepare::Prepared;
 pub use prepare::{Waiter, check_mountpoint};
 pub use privileges::close_others;
 pub use probe::{SCRATCH_NAME as PROBE_SCRATCH_NAME, abilities};
 pub use reload::Reload;
+use stop_request::StopRequest;
 pub use systemd_job::{StopKind, stop_kind};
 pub use takeover::fd_store::has_some as has_predecessor;
 use takeover::fuse_session::{self, PredecessorSession};
@@ -246,7 +247,7 @@ struct StopSignals {
     interrupt: Signal,
     hand_over: Signal,
     /// By whoever asks at the control socket.
-    asked: Arc<Notify>,
+    asked: Arc<StopRequest>,
 }
 
 impl StopSignals {
@@ -272,7 +273,7 @@ impl StopSignals {
                 tracing::info!("SIGTERM: unmounting");
             }
             _ = self.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
-            () = self.asked.notified() => tracing::info!("asked at the control socket: unmounting"),
+            () = self.asked.asked() => tracing::info!("asked at the control socket: unmounting"),
             _ = self.hand_over.recv(), if takeover::fd_store::is_present() => return Ending::HandOver,
         }
         Ending::Unmounted
@@ -288,6 +289,7 @@ async fn serve(
     stop: StopSignals,
     drain_timeout: Duration,
 ) -> (anyhow::Result<Ending>, Instant) {
+    let asked = stop.asked.clone();
     let ended = tokio::select! {
         outcome = &mut serving => Some(finished(outcome).map(|()| Ending::Unmounted)),
         // A mount that somebody took away is not handed over: who starts next mounts.
@@ -295,7 +297,7 @@ async fn serve(
             .then_some(Ok(saved)),
         never = tell_when_detached(mounted) => match never {},
     };
-    let deadline = Instant::now() + drain_timeout;
+    let deadline = asked.deadline(drain_timeout);
     let outcome = match ended {
         Some(Ok(Ending::Unmounted)) if mounted.is_attached().unwrap_or(false) => clear(mounted),
         Some(outcome) => outcome,

@@ -1,7 +1,8 @@
 //! `mediafs unmount` where S3 does not get everything.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -64,5 +65,44 @@ fn an_unmount_under_an_open_file_says_that_its_bytes_are_kept() {
         has_all(&said(&output), &["1 file", "not closed", "lost+found"]);
         assert!(mount.wait_for_exit().success(), "{}", mount.log());
         assert_eq!(mount.lost_and_found(), [b"not closed"]);
+    }
+}
+
+#[test]
+fn a_timeout_is_of_the_whole_unmount_whoever_has_files_open() {
+    // A stop by itself would wait as long.
+    const PATIENT: Duration = Duration::from_secs(300);
+    for (durability, writes) in [("s3", false), ("s3", true), ("disk", true)] {
+        let drain = format!("{}s", PATIENT.as_secs());
+        let plan = Mount::builder().durability(durability);
+        let mut mount = plan.args(["--drain-timeout", &drain]).start();
+        fs::write(mount.path("f"), b"closed").unwrap();
+        let root = mount.root.to_str().unwrap().to_owned();
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .write(writes)
+            .open(mount.path("f"))
+            .unwrap();
+        let mut words = vec!["unmount", &root, "--timeout", "2s"];
+        if writes {
+            file.write_all(b"not").unwrap();
+            // What a program writes still is waited for first.
+            words.push("--leave-in-spool");
+        }
+        let began = Instant::now();
+        let output = run(&mount, &words);
+        assert!(began.elapsed() < PATIENT / 3, "{:?}", began.elapsed());
+        let text = said(&output);
+        has_all(
+            &text,
+            &["has f open", "for at most", "lost the mount", "unmounted"],
+        );
+        assert_eq!(output.status.code(), Some(i32::from(writes)), "{text}");
+        assert!(mount.wait_for_exit().success(), "{}", mount.log());
+        assert!(!is_mounted(&mount.root));
+        assert!(file.read(&mut [0; 1]).is_err());
+        let kept = if writes { 1 } else { 0 };
+        assert_eq!(mount.lost_and_found().len(), kept, "{text}");
     }
 }

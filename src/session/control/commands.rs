@@ -60,6 +60,13 @@ pub struct Unmounting {
     pub openers: Vec<Opener>,
 }
 
+/// `POST /stop-within`, before an unmount or a stop of the service: its drain takes no longer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopWithin {
+    pub within_ms: u64,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Opener {
     /// 0 where it could not be told.

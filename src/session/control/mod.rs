@@ -34,18 +34,19 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::config::{Config, MetricsAddress};
 use crate::error::FsError;
 use crate::ops::OpenFor;
+use crate::session::stop_request::StopRequest;
 use crate::session::systemd_job;
 use crate::session::watchdog::RunningMount;
 use crate::store::{ProxyUrl, RequestCounters};
 use crate::task::caught;
 use answers::{Health, HealthState};
 use client::Refusal;
-use commands::{LogFilter, Opener, PathRequest, Refreshed, Unmounting};
+use commands::{LogFilter, Opener, PathRequest, Refreshed, StopWithin, Unmounting};
 use socket::Socket;
 pub use socket::SocketPlace;
 
@@ -65,7 +66,7 @@ pub struct Served {
     pub running: Arc<RunningMount>,
     pub counters: Arc<RequestCounters>,
     /// Told when the mount is to end.
-    pub stop: Arc<Notify>,
+    pub stop: Arc<StopRequest>,
     barrier: barrier::Barrier,
     /// One at a time looks at the spool: its disk may hang, and each look holds a thread.
     looking: Arc<Semaphore>,
@@ -78,7 +79,7 @@ impl Served {
     pub fn new(
         running: Arc<RunningMount>,
         counters: Arc<RequestCounters>,
-        stop: Arc<Notify>,
+        stop: Arc<StopRequest>,
     ) -> Self {
         Self {
             name: place::name_of(&running.mounted),
@@ -153,6 +154,7 @@ fn router(served: Arc<Served>) -> Router {
         .route("/flush", post(flush))
         .route("/refresh", post(refresh))
         .route("/unmount", post(unmount))
+        .route("/stop-within", post(stop_within))
         .route("/reload", post(reload))
         .route("/log", get(log_filter).post(set_log_filter))
         .route("/settings", get(settings))
@@ -200,8 +202,19 @@ async fn unmount(State(served): State<Arc<Served>>) -> Response {
         drain_timeout_seconds: served.running.mounted.drain_timeout.as_secs(),
         openers: openers.map(Opener::from).collect(),
     };
-    served.stop.notify_one();
+    served.stop.ask();
     json(StatusCode::ACCEPTED, &unmounting)
+}
+
+/// Whoever stops it next waits no longer.
+async fn stop_within(State(served): State<Arc<Served>>, body: Bytes) -> Response {
+    match serde_json::from_slice::<StopWithin>(&body) {
+        Ok(asked) => {
+            served.stop.announce(Duration::from_millis(asked.within_ms));
+            json(StatusCode::OK, &())
+        }
+        Err(error) => refused(StatusCode::BAD_REQUEST, error.to_string()),
+    }
 }
 
 /// What it was mounted with. Errors: a password of the proxy is part of it, which is told
