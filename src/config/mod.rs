@@ -10,6 +10,7 @@ mod choices;
 mod control_socket;
 mod disk_cache;
 mod environment;
+mod explain;
 mod limits;
 mod log_file;
 mod memory;
@@ -29,9 +30,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::Source;
-use figment::error::Kind;
-
 pub use authentik::AuthentikSource;
 pub use bucket::check_new_bucket;
 pub use choices::{
@@ -40,6 +38,7 @@ pub use choices::{
 };
 pub use control_socket::ControlSocketConfig;
 pub use disk_cache::DiskCacheConfig;
+pub use explain::nearest;
 pub use log_file::LogFileConfig;
 pub use memory::MemoryConfig;
 pub use metrics_address::MetricsAddress;
@@ -60,8 +59,6 @@ const ENV_PREFIX: &str = "MEDIAFS_";
 const AUTHENTIK_LAYER: &str = "authentik: ";
 /// In the place of a path: there is to be none.
 const NO_PATH: &str = "none";
-/// An unknown name this similar to a known one is taken for a slip (Jaro-Winkler, 0 to 1).
-const SUGGEST_FROM: f64 = 0.8;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -171,68 +168,6 @@ impl Config {
         let differ = |name: &&String| counts(name) && ours.get(*name) != theirs.get(*name);
         names.into_iter().filter(differ).cloned().collect()
     }
-}
-
-/// Where a setting was written.
-fn origin(key: &str, metadata: &figment::Metadata) -> String {
-    match (metadata.name.as_ref(), &metadata.source) {
-        (_, Some(Source::File(path))) => format!(" (from {})", path.display()),
-        (name, _) if name.starts_with(AUTHENTIK_LAYER) => {
-            let of = name.trim_start_matches(AUTHENTIK_LAYER);
-            format!(" (from {of})")
-        }
-        (name, _) if name.contains("environment") => {
-            let name = key.replace('-', "_").to_uppercase();
-            format!(" (from {ENV_PREFIX}{name})")
-        }
-        // These are arguments without a name.
-        _ if ["bucket", "prefix", "mountpoint"].contains(&key) => {
-            " (from the command line)".to_owned()
-        }
-        _ => format!(" (from --{key})"),
-    }
-}
-
-/// The known name that a misspelt one most likely stands for.
-pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let alike = known.into_iter().map(|known| {
-        let likeness = strsim::jaro_winkler(given, known);
-        (likeness, known)
-    });
-    let nearest = alike
-        .filter(|(likeness, _)| *likeness >= SUGGEST_FROM)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    nearest.map(|(_, known)| known)
-}
-
-fn explain(error: Option<figment::Error>) -> ConfigError {
-    let Some(error) = error else {
-        return ConfigError("unreadable configuration".to_owned());
-    };
-    let of = |key: &str| {
-        let metadata = error.metadata.as_ref();
-        metadata.map(|it| origin(key, it)).unwrap_or_default()
-    };
-    if let Kind::UnknownField(key, known) = &error.kind {
-        let hint = nearest(key, known.iter().copied())
-            .map_or_else(String::new, |known| format!(": did you mean {known:?}?"));
-        return ConfigError(format!("unknown setting {key:?}{}{hint}", of(key)));
-    }
-    let key = error.path.join(".");
-    let why = without_source_lines(&error.kind.to_string());
-    ConfigError(format!("{key}{}: {why}", of(&key)))
-}
-
-/// What a parser says of a text, without the lines that it shows of it: a password may
-/// stand there. They begin with their number, or nothing, and a bar.
-fn without_source_lines(told: &str) -> String {
-    let is_source = |line: &&str| {
-        let line = line.trim_start();
-        let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
-        rest.trim_start().starts_with('|')
-    };
-    let lines: Vec<&str> = told.lines().filter(|line| !is_source(line)).collect();
-    lines.join(": ")
 }
 
 /// A setting that is wrong, and why.

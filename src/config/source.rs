@@ -11,12 +11,10 @@ use serde_json::Value;
 use crate::store::ProxyUrl;
 
 use super::authentik::{AuthentikSource, Setting, SettingValue, Usage};
+use super::explain::{explain, origin};
 use super::places::mount_name;
 use super::variables::Variables;
-use super::{
-    AUTHENTIK_LAYER, Config, ConfigError, NO_PATH, Options, Target, UsageConfig, explain, origin,
-    resolve,
-};
+use super::{AUTHENTIK_LAYER, Config, ConfigError, NO_PATH, Options, Target, UsageConfig, resolve};
 
 /// What a configuration is read from: file, environment and command line.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use figment::providers::{Format, Toml};
 use serde_json::{Value, json};
 
 use super::variables::Variables;
+use super::explain::explain;
 use super::*;
 
 fn place() -> Target {
