@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::mounts::{Chosen, FoundMount, SAYS_WITHIN, SocketArg, as_json};
-use super::shown::{counted, outln, plain, size, span};
+use super::shown::{counted, outln, pending, plain};
 use crate::config::Period;
 use crate::session::control::commands::{Flushed, PathRequest};
 
@@ -70,15 +70,8 @@ pub fn flush(mount: &FoundMount, below: &str, timeout: Duration) -> anyhow::Resu
 pub fn missing(flushed: &Flushed) -> String {
     let mut text = flushed.reasons.join("; ");
     for file in &flushed.unsent.files {
-        let age = file.age_seconds.map_or_else(String::new, span);
-        let error = file.error.as_deref().unwrap_or_default();
-        let shown = format!(
-            "\n  {}  {}  {} {age} {error}",
-            file.state,
-            file.path,
-            size(file.bytes)
-        );
-        text.push_str(shown.trim_end());
+        let of_file = pending(file.bytes, file.age_seconds, file.error.as_deref());
+        text.push_str(&format!("\n  {}  {}  {of_file}", file.state, file.path));
     }
     for lost in &flushed.lost {
         let key = lost.key.as_deref().unwrap_or("(key unknown)");

@@ -58,6 +58,14 @@ pub fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).to_string()
 }
 
+/// What waits to be sent of a file, for how long, and why.
+pub fn pending(bytes: u64, age_seconds: Option<u64>, error: Option<&str>) -> String {
+    let age = age_seconds.map(span);
+    let parts = [Some(size(bytes)), age, error.map(str::to_owned)];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join(" ")
+}
+
 pub fn files(amount: Amount) -> String {
     let files = counted(amount.files, "file");
     format!("{files} ({})", size(amount.bytes))
@@ -138,6 +146,13 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2Jb\nü"), "a\\u{1b}[2Jb\\nü");
         assert_eq!(span(3 * 3600 + 61), "3h 1m");
         assert_eq!(span(5), "5s");
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_file_leaves_no_blank() {
+        assert_eq!(pending(5, None, Some("no")), "5 B no");
+        assert_eq!(pending(5, Some(61), None), "5 B 1m 1s");
+        assert_eq!(pending(5, None, None), "5 B");
     }
 
     #[test]

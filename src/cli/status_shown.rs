@@ -1,6 +1,6 @@
 //! All that is known of a mount, for people.
 
-use super::shown::{counted, files, line, plain, size, span, state, time, warning};
+use super::shown::{counted, files, line, pending, plain, size, span, state, time, warning};
 use super::status_overlay::of_overlay;
 use crate::session::control::answers::Status;
 
@@ -103,10 +103,9 @@ fn of_uploads(text: &mut String, status: &Status) {
     }
     line(text, "uploads", &some.join(", "));
     for file in &uploads.files {
-        let age = file.age_seconds.map_or_else(String::new, span);
-        let error = file.error.as_deref().unwrap_or_default();
-        let shown = format!("{}  {} {age} {error}", file.path, size(file.bytes));
-        line(text, &format!("  {}", file.state), shown.trim_end());
+        let of_file = pending(file.bytes, file.age_seconds, file.error.as_deref());
+        let shown = format!("{}  {of_file}", file.path);
+        line(text, &format!("  {}", file.state), &shown);
     }
 }
 

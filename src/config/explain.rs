@@ -23,8 +23,24 @@ pub(super) fn explain(error: Option<figment::Error>) -> ConfigError {
         return ConfigError(format!("unknown setting {key:?}{}{hint}", of(key)));
     }
     let key = error.path.join(".");
-    let why = without_source_lines(&error.kind.to_string());
-    ConfigError(format!("{key}{}: {why}", of(&key)))
+    let told = error.kind.to_string();
+    let layer = error.metadata.as_ref().map(in_figments_words);
+    let told = layer.map_or(told.as_str(), |layer| told.trim_end_matches(&layer));
+    let why = without_source_lines(told);
+    let subject = match key.as_str() {
+        "" => "configuration",
+        key => key,
+    };
+    ConfigError(format!("{subject}{}: {why}", of(&key)))
+}
+
+/// How a message ends that one of its kind holds. The origin says the same.
+/// Source: figment, `impl Display for Error`.
+fn in_figments_words(metadata: &figment::Metadata) -> String {
+    match &metadata.source {
+        Some(source) => format!(" in {source} {}", metadata.name),
+        None => format!(" in {}", metadata.name),
+    }
 }
 
 /// What a parser says of a text, without the lines that it shows of it: a password may

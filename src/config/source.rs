@@ -53,7 +53,7 @@ impl ConfigSource {
         }
         let file = target.config_file()?.or_else(|| file.map(Path::to_owned));
         Ok(Self {
-            file: file.map(|file| folder.join(file)),
+            file: file.map(|file| whole(folder.join(file))),
             flags: target.apply(flags)?,
             reads_environment: true,
             folder,
@@ -167,6 +167,11 @@ impl ConfigSource {
             .filter(|_| matches!(source, Some(Source::File(_))));
         file.and_then(Path::parent).unwrap_or(&self.folder)
     }
+}
+
+/// Without `.` in it.
+fn whole(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// Whether a setting says that there is to be no such place.

@@ -102,6 +102,20 @@ fn a_bad_value_names_its_key_and_its_file() {
 }
 
 #[test]
+#[test]
+fn a_value_of_another_kind_is_told_with_its_origin_once() {
+    let told = error("ttl = [1]\n");
+    assert!(told.ends_with("\"60s\" or \"0644\""), "{told}");
+    assert!(told.starts_with("ttl (from /"), "{told}");
+    let told = error("ttl = \n");
+    assert!(told.starts_with("configuration (from /"), "{told}");
+    let variable = Variables::new([("ttl".to_owned(), "[1]".to_owned())]);
+    let refused = Figment::from(variable).extract::<Options>();
+    let told = explain(refused.unwrap_err().into_iter().next()).to_string();
+    assert!(told.starts_with("ttl (from MEDIAFS_TTL): "), "{told}");
+    assert!(told.ends_with("\"60s\" or \"0644\""), "{told}");
+}
+
 fn an_endpoint_with_a_password_is_refused_and_not_repeated() {
     let told = error("endpoint-url = \"https://user:geheim@host\"\n");
     assert!(
