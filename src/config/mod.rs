@@ -217,7 +217,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
         block_size_bytes,
         memory,
         disk_cache,
-        spool_moved_from: options.spool_moved_from.as_deref().map(Endpoint::parse),
+        spool_moved_from: former_endpoint(options.spool_moved_from.as_deref())?,
         spool_limit_bytes: limits::spool_size(options.spool_size)?,
         durability: options.durability.unwrap_or(DurabilityConfig::S3),
         part_size_bytes,
@@ -295,6 +295,14 @@ fn default_owner(own_id: u32) -> u32 {
     } else {
         own_id
     }
+}
+
+/// Errors: a URL that none could be.
+fn former_endpoint(given: Option<&str>) -> Result<Option<Endpoint>, Wrong> {
+    if let Some(url) = given.filter(|it| it.contains("://")) {
+        Endpoint::check_url(url).map_err(|why| ("spool-moved-from", why.to_owned()))?;
+    }
+    Ok(given.map(Endpoint::parse))
 }
 
 /// Errors: one that cannot be parsed.

@@ -2,11 +2,12 @@ use std::fs;
 
 use clap::{Args, FromArgMatches};
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Format, Toml};
 use serde_json::{Value, json};
 
-use super::variables::Variables;
 use super::explain::explain;
+use super::variables::Variables;
 use super::*;
 
 fn place() -> Target {
@@ -102,7 +103,6 @@ fn a_bad_value_names_its_key_and_its_file() {
 }
 
 #[test]
-#[test]
 fn a_value_of_another_kind_is_told_with_its_origin_once() {
     let told = error("ttl = [1]\n");
     assert!(told.ends_with("\"60s\" or \"0644\""), "{told}");
@@ -116,12 +116,12 @@ fn a_value_of_another_kind_is_told_with_its_origin_once() {
     assert!(told.ends_with("\"60s\" or \"0644\""), "{told}");
 }
 
+#[test]
 fn an_endpoint_with_a_password_is_refused_and_not_repeated() {
-    let told = error("endpoint-url = \"https://user:geheim@host\"\n");
-    assert!(
-        told.contains("endpoint-url") && !told.contains("geheim"),
-        "{told}"
-    );
+    for name in ["endpoint-url", "spool-moved-from"] {
+        let told = error(&format!("{name} = \"https://user:geheim@host\"\n"));
+        assert!(told.contains(name) && !told.contains("geheim"), "{told}");
+    }
 }
 
 #[test]
