@@ -116,6 +116,22 @@ fn a_value_of_another_kind_is_told_with_its_origin_once() {
     assert!(told.ends_with("\"60s\" or \"0644\""), "{told}");
 }
 
+/// Each is a flag, or an argument: the other ways are compared with that one.
+#[test]
+fn a_file_takes_nothing_that_is_no_option_or_argument() {
+    let file = Toml::string("no-such-setting = 1\n");
+    let refused = Figment::from(file).extract::<Options>().unwrap_err();
+    let Kind::UnknownField(_, taken) = refused.kind else {
+        panic!("{refused}");
+    };
+    let shown = show::names_and_defaults().into_iter();
+    let mut shown: Vec<String> = shown.map(|(name, _)| name).collect();
+    let mut taken = taken.to_vec();
+    shown.sort();
+    taken.sort_unstable();
+    assert_eq!(shown, taken);
+}
+
 #[test]
 fn an_endpoint_with_a_password_is_refused_and_not_repeated() {
     for name in ["endpoint-url", "spool-moved-from"] {
