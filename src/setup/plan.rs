@@ -228,6 +228,10 @@ mod tests {
             match self.fails {
                 Some("lacking") => Err(Lacking("no such thing".into()).into()),
                 Some("silent") => Ok(()),
+                Some("turns out") => {
+                    *self.found.lock() = Found::Skipped("no such flag".into());
+                    Ok(())
+                }
                 Some(why) => anyhow::bail!(why),
                 None => {
                     *self.found.lock() = Found::Done("made".into());
@@ -279,6 +283,21 @@ mod tests {
         let states = states(&tasks, OnConflict::Refuse).await;
         let want = [StepState::Skipped, StepState::Failed, StepState::Failed];
         assert_eq!(states, want);
+    }
+
+    #[tokio::test]
+    async fn what_turns_out_to_be_lacking_after_it_was_done_is_skipped_and_all_else_goes_on() {
+        let tasks = [todo(Some("turns out"), true), todo(None, false)];
+        let steps = carry_out(&tasks, OnConflict::Refuse, |_| ()).await;
+        let found: Vec<_> = steps
+            .iter()
+            .map(|it| (it.state, it.text.as_str()))
+            .collect();
+        let want = [
+            (StepState::Skipped, "no such flag"),
+            (StepState::Done, "make it"),
+        ];
+        assert_eq!(found, want);
     }
 
     #[tokio::test]
