@@ -101,6 +101,8 @@ pub use takeover::take_over;
 pub use unlink::{rest_of_unlink, unlink};
 pub use unsent::{Amount, Unsent, UnsentFile, UnsentState};
 pub use write::{Privileges, WriteOrigin, write, write_with_room};
+#[cfg(test)]
+pub use xattr::own_names as own_attributes;
 pub use xattr::{XattrMode, getxattr, listxattr, removexattr, setxattr};
 
 /// What the operations need to know of the configuration.

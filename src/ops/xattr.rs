@@ -20,6 +20,50 @@ const OWN: &str = "user.mediafs.";
 /// Source: limits.h, `XATTR_SIZE_MAX`.
 const HIDDEN_LIMIT_BYTES: usize = (1 << 16) - 128;
 
+/// What mediafs tells, each by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwnAttribute {
+    ContentType,
+    Etag,
+    Hidden,
+    Key,
+    Place,
+    State,
+}
+
+impl OwnAttribute {
+    const ALL: [Self; 6] = [
+        Self::ContentType,
+        Self::Etag,
+        Self::Hidden,
+        Self::Key,
+        Self::Place,
+        Self::State,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::ContentType => "content_type",
+            Self::Etag => "etag",
+            Self::Hidden => "hidden",
+            Self::Key => "key",
+            Self::Place => "place",
+            Self::State => "state",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+}
+
+/// The names of all that mediafs tells.
+#[cfg(test)]
+pub fn own_names() -> impl Iterator<Item = String> {
+    let all = OwnAttribute::ALL.into_iter();
+    all.map(|it| format!("{OWN}{}", it.name()))
+}
+
 /// What setxattr(2) may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XattrMode {
@@ -40,6 +84,7 @@ pub async fn getxattr(ops: &Ops, ino: Ino, name: &str) -> Result<Vec<u8>, FsErro
     let inode = ops.namespace.inode(ino)?;
     ops.subtrees.inode_settled(ino).await?;
     if let Some(own) = name.strip_prefix(OWN) {
+        let own = OwnAttribute::named(own).ok_or(FsError::NoAttribute)?;
         return own_xattr(ops, &inode, own).await;
     }
     learn_attributes(&ops.namespace, &inode).await?;
@@ -156,33 +201,34 @@ async fn replace_xattrs(
 
 /// `key`, `etag`, `content_type` of the object; `state` of the file's bytes; `hidden`
 /// keys of a directory; `place` of the mount.
-async fn own_xattr(ops: &Ops, inode: &Pin, name: &str) -> Result<Vec<u8>, FsError> {
-    if name == "place" {
+async fn own_xattr(ops: &Ops, inode: &Pin, own: OwnAttribute) -> Result<Vec<u8>, FsError> {
+    if own == OwnAttribute::Place {
         return Ok(ops.settings.place.clone().into_bytes());
     }
     if inode.kind == Kind::Directory {
-        return match name {
-            "hidden" => hidden_keys(&ops.namespace, inode).await,
+        return match own {
+            OwnAttribute::Hidden => hidden_keys(&ops.namespace, inode).await,
             _ => Err(FsError::NoAttribute),
         };
     }
-    if name != "state" && inode.state().remote.is_none() && inode.state().local.is_none() {
+    if own != OwnAttribute::State && inode.state().remote.is_none() && inode.state().local.is_none()
+    {
         ops.namespace.revalidate(inode).await?;
     }
-    let text = match name {
-        "key" => Some(ops.namespace.file_key(inode.ino)?.as_str().to_owned()),
-        "etag" => {
+    let text = match own {
+        OwnAttribute::Key => Some(ops.namespace.file_key(inode.ino)?.as_str().to_owned()),
+        OwnAttribute::Etag => {
             let state = inode.state();
             let remote = state.remote.as_ref();
             remote.map(|remote| remote.etag.as_str().to_owned())
         }
-        "content_type" => content_type_of(ops, inode).await?,
-        "state" => {
+        OwnAttribute::ContentType => content_type_of(ops, inode).await?,
+        OwnAttribute::State => {
             let file = ops.files.get(inode.ino);
             let state = file.map_or("clean", |file| file.sync_state());
             Some(state.to_owned())
         }
-        _ => None,
+        OwnAttribute::Hidden | OwnAttribute::Place => None,
     };
     text.map(String::into_bytes).ok_or(FsError::NoAttribute)
 }
