@@ -64,8 +64,11 @@ pub fn list() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::cli::help::text;
+    use crate::ops::own_attributes;
 
     #[test]
     fn each_topic_begins_with_its_name_and_fits_a_terminal() {
@@ -81,6 +84,25 @@ mod tests {
         }
         for line in list().lines() {
             assert!(line.len() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn each_attribute_that_mediafs_tells_is_documented_and_no_other() {
+        const MARK: &str = "user.mediafs.";
+        let known: BTreeSet<String> = own_attributes().collect();
+        let attributes = Topic::named("attributes").unwrap().markdown;
+        for name in &known {
+            let row = format!("\n| `{name}` ");
+            assert!(attributes.contains(&row), "{name} has no row");
+        }
+        for topic in TOPICS {
+            for (at, _) in topic.markdown.match_indices(MARK) {
+                let rest = &topic.markdown[at + MARK.len()..];
+                let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+                let name = format!("{MARK}{}", &rest[..end.unwrap_or(rest.len())]);
+                assert!(known.contains(&name), "{}: {name}", topic.name);
+            }
         }
     }
 
