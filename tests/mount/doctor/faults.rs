@@ -78,6 +78,16 @@ fn a_spool_on_a_disk_with_little_room_is_told() {
 }
 
 #[test]
+fn a_spool_that_cannot_be_made_is_told_with_what_is_in_its_way() {
+    let plan = Mount::builder();
+    let file = plan.scratch().join("file");
+    std::fs::write(&file, b"x").unwrap();
+    let plan = plan.set("--spool", file.join("below/spool"));
+    let words = ["cannot be made", "file is not a directory", "--spool"];
+    told(&plan, "spool", "fail", &words);
+}
+
+#[test]
 fn a_host_without_fuse_is_told() {
     let plan = Mount::builder();
     let masked = without_fuse(&plan.scratch().join("dev"));
