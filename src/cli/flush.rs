@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::mounts::{Chosen, FoundMount, SAYS_WITHIN, SocketArg, as_json};
 use super::shown::{counted, outln, pending, plain};
+use super::silence;
 use crate::config::Period;
 use crate::session::control::commands::{Flushed, PathRequest};
 
@@ -34,9 +35,11 @@ pub struct FlushCommand {
 
 impl FlushCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let Chosen { mounts, silent } = self.at.chosen(self.path.as_deref())?;
+        let chosen = self.at.chosen(self.path.as_deref());
+        let Chosen { mounts, silent } = silence::listed_to_programs(self.json, chosen)?;
         // Nobody knows what those have to send.
-        let (mut objects, mut wrong) = (Vec::new(), silent);
+        let mut objects: Vec<Value> = silent.iter().map(|why| silence::as_json(why)).collect();
+        let mut wrong = silent;
         for (mount, below) in &mounts {
             let flushed = flush(mount, below, self.timeout.0)?;
             if !flushed.done {

@@ -5,6 +5,7 @@ use hyper::Method;
 
 use super::mounts::{SAYS_WITHIN, SocketArg, Wait, as_json};
 use super::shown::{outln, plain};
+use super::silence;
 use crate::session::control::commands::LogFilter;
 use crate::telemetry;
 
@@ -35,7 +36,8 @@ pub struct LogLevelCommand {
 
 impl LogLevelCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
+        let found = self.at.named(&self.mount, Wait::ForASuccessor);
+        let mount = silence::told_to_programs(self.json, found)?;
         let answer: LogFilter = match self.filter {
             None => mount.ask(Method::GET, "/log", &(), SAYS_WITHIN)?,
             Some(filter) => {

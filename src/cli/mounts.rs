@@ -286,14 +286,14 @@ impl SocketArg {
         let Some((mount, below)) = found else {
             let path = path.display();
             if let Some(dead) = mountpoint.as_deref().and_then(dead_at) {
-                bail!("{path}: {dead}");
+                bail!(SilentMount(format!("{path}: {dead}")));
             }
             match &mountpoint {
-                Some(mountpoint) => bail!(
+                Some(mountpoint) => bail!(SilentMount(format!(
                     "{path}: no daemon answers for the mount on {}: name its socket with --socket{}",
                     mountpoint.display(),
                     also(&in_words(&silent))
-                ),
+                ))),
                 None => bail!("{path} is in no mount: 'mediafs status' lists those that there are"),
             }
         };

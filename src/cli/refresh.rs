@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::mounts::{Chosen, FoundMount, SocketArg, as_json};
 use super::shown::{counted, outln, plain};
+use super::silence;
 use crate::session::control::commands::{PathRequest, Refreshed};
 
 /// The kernel may be slow to take what it is told.
@@ -32,8 +33,9 @@ pub struct RefreshCommand {
 
 impl RefreshCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let Chosen { mounts, silent } = self.at.chosen(self.path.as_deref())?;
-        let mut objects = Vec::new();
+        let chosen = self.at.chosen(self.path.as_deref());
+        let Chosen { mounts, silent } = silence::listed_to_programs(self.json, chosen)?;
+        let mut objects: Vec<Value> = silent.iter().map(|why| silence::as_json(why)).collect();
         for (mount, path) in mounts {
             let done = forget(&mount, path)?;
             if self.json {

@@ -7,6 +7,7 @@ use hyper::Method;
 
 use super::mounts::{SocketArg, Wait, as_json};
 use super::shown::outln;
+use super::silence;
 use crate::session::control::commands::Reloaded;
 
 /// Credentials may come from a program.
@@ -30,7 +31,8 @@ pub struct ReloadCommand {
 
 impl ReloadCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
+        let found = self.at.named(&self.mount, Wait::ForASuccessor);
+        let mount = silence::told_to_programs(self.json, found)?;
         let reloaded: Reloaded = mount.ask(Method::POST, "/reload", &(), WITHIN)?;
         if self.json {
             outln!("{:#}", as_json(&mount, &reloaded)?)?;

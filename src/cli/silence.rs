@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
+use super::shown::outln;
 use super::spelling::{mountpoints, spellings};
-use crate::session::control::client::AskError;
+use crate::session::control::answers::HealthState;
+use crate::session::control::client::{AskError, SilentMount};
 use crate::session::control::place;
 use crate::session::dead_at;
 
@@ -19,6 +23,34 @@ pub fn why(socket: &Path, error: &AskError) -> String {
 /// The same, with the socket.
 pub fn told(socket: &Path, error: &AskError) -> String {
     format!("{}: {}", socket.display(), why(socket, error))
+}
+
+/// What a program is told of a mount that does not answer.
+pub fn as_json(why: &str) -> Value {
+    json!({"state": HealthState::Stuck, "reasons": [why]})
+}
+
+/// The same of one that was asked for, printed where the command prints an object as JSON.
+/// Errors: the outcome's.
+pub fn told_to_programs<T>(json: bool, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+    if let Some(told) = of_silent(json, &outcome) {
+        outln!("{told:#}")?;
+    }
+    outcome
+}
+
+/// The same where the command prints an array.
+pub fn listed_to_programs<T>(json: bool, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+    if let Some(told) = of_silent(json, &outcome) {
+        outln!("{:#}", Value::Array(vec![told]))?;
+    }
+    outcome
+}
+
+fn of_silent<T>(json: bool, outcome: &anyhow::Result<T>) -> Option<Value> {
+    let error = outcome.as_ref().err()?;
+    let is_told = json && error.is::<SilentMount>();
+    is_told.then(|| as_json(&error.to_string()))
 }
 
 /// Whether a socket is of the mount with this name or mountpoint.

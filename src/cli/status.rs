@@ -6,13 +6,12 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use hyper::Method;
-use serde_json::json;
 
 use super::mounts::{Asked, SAYS_WITHIN, SocketArg, Wait, no_mount};
 use super::shown::{counted, outln, plain, size, span, unless_gone, warning};
 use super::silence;
 use super::status_shown::whole;
-use crate::session::control::answers::{Amount, HealthState, MountStatus, Status, Uploads};
+use crate::session::control::answers::{Amount, MountStatus, Status, Uploads};
 use crate::session::control::client::SilentMount;
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -69,7 +68,7 @@ impl StatusCommand {
     fn one(&self, mount: &str) -> anyhow::Result<String> {
         let status = match self.status_of(mount) {
             Err(error) if self.json && error.is::<SilentMount>() => {
-                let stuck = json!({"state": HealthState::Stuck, "reasons": [error.to_string()]});
+                let stuck = silence::as_json(&error.to_string());
                 outln!("{}", self.as_json(&stuck).trim_end())?;
                 return Err(error);
             }

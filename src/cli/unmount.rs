@@ -14,6 +14,7 @@ use super::left_below::{LeftBelow, take_away};
 use super::materialize::MaterializeArgs;
 use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait, as_json};
 use super::shown::{counted, outln, plain, size, span};
+use super::silence;
 use super::status_overlay::overlay_left;
 use crate::config::Period;
 use crate::session::control::answers::Status;
@@ -63,7 +64,8 @@ pub struct UnmountCommand {
 
 impl UnmountCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
+        let found = self.at.named(&self.mount, Wait::ForASuccessor);
+        let mount = silence::told_to_programs(self.json, found)?;
         if let Some(materialize) = self.materialize.of(&mount, self.timeout.0)? {
             let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
             materialize.run(&status)?;

@@ -65,14 +65,23 @@ fn a_mount_whose_socket_is_elsewhere_is_told_as_mounted() {
 }
 
 #[test]
-fn a_mount_that_hangs_is_told_to_programs_by_status_too() {
+fn a_mount_that_hangs_is_told_to_programs_by_every_command() {
     let mount = Mount::fresh();
     let root = mount.root.to_str().unwrap();
     listening(&mount);
     mount.signal(Signal::STOP);
     let one = run(&mount, &["status", root, "--json"]);
     let all = run(&mount, &["status", "--json"]);
+    let others = ["unmount", "reload", "log-level", "flush", "refresh"];
+    let others = others.map(|command| (command, run(&mount, &[command, root, "--json"])));
     mount.signal(Signal::CONT);
+    for (command, output) in others {
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let told = told.get(0).unwrap_or(&told);
+        assert_eq!(told["state"], "stuck", "{command}: {told:#}");
+        has_all(&told["reasons"].to_string(), &[root]);
+    }
     assert_eq!([one.status.code(), all.status.code()], [Some(1); 2]);
     let one: Value = serde_json::from_slice(&one.stdout).unwrap();
     assert_eq!(one["state"], "stuck", "{one:#}");
