@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -72,8 +72,9 @@ fn says(plan: &MountBuilder, words: &[&str]) -> String {
     said(&output)
 }
 
-#[test]
-fn what_a_plain_user_sets_up_is_known_by_its_name() {
+/// As the mount `media`, with the home of the user.
+#[track_caller]
+fn set_up_by_user() -> (MountBuilder, PathBuf) {
     let plan = Mount::builder().without("--control-socket").user(USER);
     let home = plan.scratch().to_owned();
     let run = home.join("run");
@@ -83,6 +84,12 @@ fn what_a_plain_user_sets_up_is_known_by_its_name() {
     setup.args(["--name", "media", "--yes"]);
     let done = run_within(WITHIN, at_home(&mut setup, &home));
     assert!(done.status.success(), "{}", said(&done));
+    (plan, home)
+}
+
+#[test]
+fn what_a_plain_user_sets_up_is_known_by_its_name() {
+    let (plan, home) = set_up_by_user();
     let file = home.join(".config/mediafs/media.toml");
     let shown = says(&plan, &["config", "show", "media"]);
     has_all(&shown, &[&file.display().to_string(), &plan.bucket]);
@@ -120,15 +127,7 @@ fn runs_by_user(plan: &MountBuilder, script: &str) -> Output {
 
 #[test]
 fn a_mount_whose_file_puts_its_socket_elsewhere_is_found_by_its_name() {
-    let plan = Mount::builder().without("--control-socket").user(USER);
-    let home = plan.scratch().to_owned();
-    let run = home.join("run");
-    fs::create_dir(&run).unwrap();
-    chown(&run, Some(USER), Some(USER)).unwrap();
-    let mut setup = run_by(plain_user(), &plan.subcommand("setup"));
-    setup.args(["--name", "media", "--yes"]);
-    let done = run_within(WITHIN, at_home(&mut setup, &home));
-    assert!(done.status.success(), "{}", said(&done));
+    let (plan, home) = set_up_by_user();
     let file = home.join(".config/mediafs/media.toml");
     let text = fs::read_to_string(&file).unwrap();
     // It counts from the folder of the file.
