@@ -182,6 +182,15 @@ impl FsError {
         }
     }
 
+    /// Whether S3 gave no answer that decides anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Store(error) => error.kind.is_transient(),
+            _ => false,
+        }
+    }
+
     /// What a line of the log has beside the error's text.
     pub fn facts(&self) -> FailureFacts<'_> {
         let advice = match self {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::Durability;
+use super::failed_read::FailedRead;
 use super::file::OpenFile;
 use super::given_up::{Closes, GivenUp};
 use super::layers::ReadSegment;
@@ -28,6 +29,7 @@ pub struct FileHandle {
     /// Whether closing it uploads the file: it may write, or it made or emptied the file.
     pub uploads_on_close: bool,
     pub cursor: Mutex<Cursor>,
+    pub failed_read: FailedRead,
     pub writers: Mutex<Writers>,
     /// The kernel's request that it answers.
     pub request: u64,
@@ -74,6 +76,7 @@ impl FileHandle {
             mode,
             uploads_on_close: saved.uploads_on_close,
             cursor: Mutex::new(Cursor::default()),
+            failed_read: FailedRead::default(),
             writers: Mutex::new(Writers::restored(saved.writers.as_ref(), change)),
             request: saved.request,
             closes: Closes::default(),

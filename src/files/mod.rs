@@ -71,6 +71,7 @@ mod conditions;
 mod content;
 mod content_types;
 mod dir_handle;
+mod failed_read;
 mod file;
 mod file_handle;
 mod given_up;
@@ -97,6 +98,7 @@ pub use attr::{
 pub use changes::{ChangeNumber, Shared};
 pub use content_types::ContentTypes;
 pub use dir_handle::{DirHandle, Snapshot};
+pub use failed_read::FailedRead;
 pub use file::{OpenFile, StageFactory};
 pub use file_handle::{FileHandle, PagesAtOpen};
 pub use given_up::Closes;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{
-    Caller, ChangeNumber, Closes, FileHandle, Handles, OpenFile, PagesAtOpen, Writers,
+    Caller, ChangeNumber, Closes, FailedRead, FileHandle, Handles, OpenFile, PagesAtOpen, Writers,
     check_awaited,
 };
 use crate::read_path::Cursor;
@@ -56,6 +56,7 @@ impl Opened {
             mode,
             uploads_on_close: mode.writes() || change.is_some(),
             cursor: Mutex::new(Cursor::default()),
+            failed_read: FailedRead::default(),
             writers: Mutex::new(Writers::opened_by(opener.thread, change)),
             request: opener.request.number,
             closes: Closes::default(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{ReadSegment, fetch};
+use crate::files::{FileHandle, ReadSegment, fetch};
 use crate::namespace::{Namespace, files_after};
 use crate::read_path::Reader;
 use crate::vocabulary::{HandleId, Ino, ObjectId};
@@ -19,6 +19,14 @@ use crate::vocabulary::{HandleId, Ino, ObjectId};
 pub async fn read(ops: &Ops, handle: HandleId, range: Range<u64>) -> Result<Bytes, FsError> {
     let handle = ops.handles.file(handle)?;
     handle.note_use();
+    handle.failed_read.again(range.start)?;
+    let start = range.start;
+    let outcome = read_of(ops, &handle, range).await;
+    handle.failed_read.note(start, &outcome);
+    outcome
+}
+
+async fn read_of(ops: &Ops, handle: &FileHandle, range: Range<u64>) -> Result<Bytes, FsError> {
     let file = &handle.file;
     ops.subtrees.inode_settled(file.inode.ino).await?;
     let mut pieces = file.plan(range.clone());

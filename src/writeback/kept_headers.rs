@@ -152,12 +152,7 @@ impl KeptHeaders {
 /// Whether the copy that stores attributes may do better later. A store that fails at
 /// copies for long is no reason not to be done.
 pub fn is_passing(error: &FsError, sealed: &SealedStage) -> bool {
-    let is_passing = match error {
-        FsError::TimedOut(_) => true,
-        FsError::Store(error) => error.kind.is_transient(),
-        _ => false,
-    };
-    is_passing && sealed.sent.copy_failed() < COPIES_TRIED
+    error.is_transient() && sealed.sent.copy_failed() < COPIES_TRIED
 }
 
 /// What another client has put meanwhile stays as it is.

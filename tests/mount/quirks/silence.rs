@@ -61,3 +61,19 @@ fn connections_that_died_without_a_word_cost_one_attempt_together() {
     let took = began.elapsed();
     assert!(took < Duration::from_secs(16), "{took:?}");
 }
+
+/// The kernel asks once more for the first page of a readahead that has failed.
+#[test]
+fn a_read_without_an_answer_is_tried_for_one_request_timeout() {
+    let (plan, proxy) = plan();
+    plan.client.put(&plan.bucket, "f", b"bytes");
+    let mount = plan.start();
+    assert!(mount.path("f").exists());
+    proxy.rule(Rule::on("GetObject", Fault::Stall).always());
+    let failed = fs::read(mount.path("f")).unwrap_err();
+    assert!([libc::EIO, libc::ETIMEDOUT].contains(&failed.raw_os_error().unwrap()));
+    // So many attempts are made within it.
+    assert!(proxy.seen("GetObject") <= 4, "{}", proxy.seen("GetObject"));
+    proxy.heal();
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"bytes");
+}
