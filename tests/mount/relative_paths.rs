@@ -11,7 +11,8 @@ use crate::support::mount::{detach, is_mounted};
 use crate::support::processes::{daemon_among, daemons_of};
 use crate::support::programs::{run_within, said};
 use crate::support::servers::{OWNER, dies_with_parent};
-use crate::support::{Mount, MountBuilder, wait_until};
+use crate::support::tls_front::TlsFront;
+use crate::support::{Mount, MountBuilder, Server, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -116,17 +117,34 @@ impl Drop for Relative {
 #[test]
 fn options_count_from_the_folder_of_the_command_in_the_background_too() {
     for ground in GROUNDS {
+        let front = TlsFront::before(Server::shared());
         let relative = Relative::new(|plan| {
+            let plan = plan.set("--endpoint-url", front.endpoint("127.0.0.1"));
+            let plan = plan.set("--control-socket", "own.sock");
             plan.args(["--credentials-file", "credentials"]).args([
                 "--log-file",
                 "own.log",
                 "--config",
                 "m.toml",
+                "--cache",
+                "own/cache",
+                "--mime",
+                "own.types",
+                "--ca-bundle",
+                "ca.pem",
             ])
         });
         fs::write(relative.folder.join("m.toml"), "ttl = \"7s\"\n").unwrap();
+        fs::write(relative.folder.join("own.types"), "x/own own\n").unwrap();
+        fs::copy(front.ca(), relative.folder.join("ca.pem")).unwrap();
         let child = relative.mount(ground);
-        relative.has(&["own/spool/journal", "own.log"]);
+        relative.has(&["own/spool/journal", "own.log", "own/cache", "own.sock"]);
+        relative.serves("typed.own");
+        let typed = relative
+            .plan
+            .client
+            .head(&relative.plan.bucket, "typed.own");
+        assert_eq!(typed.unwrap().content_type.as_deref(), Some("x/own"));
         if ground == Ground::Back {
             let daemon = daemon_among(&relative.daemons()).unwrap();
             kill_process(daemon, Signal::KILL).unwrap();
@@ -158,6 +176,7 @@ fn settings_of_a_file_count_from_the_folder_of_the_file() {
     for ground in GROUNDS {
         let relative = Relative::new(|plan| {
             plan.without("--spool")
+                .without("--control-socket")
                 .args(["--config", "settings/m.toml"])
         });
         let settings = relative.folder.join("settings");
@@ -167,11 +186,12 @@ fn settings_of_a_file_count_from_the_folder_of_the_file() {
             settings.join("credentials"),
         )
         .unwrap();
-        let text =
-            "spool = \"own/spool\"\nlog-file = \"own.log\"\ncredentials-file = \"credentials\"\n";
+        let text = "spool = \"own/spool\"\nlog-file = \"own.log\"\ncredentials-file = \"credentials\"\ncache = \"own/cache\"\nmime = \"own.types\"\ncontrol-socket = \"own.sock\"\n";
         fs::write(settings.join("m.toml"), text).unwrap();
+        fs::write(settings.join("own.types"), "x/own own\n").unwrap();
         let child = relative.mount(ground);
         relative.has(&["settings/own/spool/journal", "settings/own.log"]);
+        relative.has(&["settings/own/cache", "settings/own.sock"]);
         relative.unmount(child);
     }
 }
