@@ -14,12 +14,13 @@ pub enum Foreign {
 }
 
 /// What is so here anyway, or means nothing to a daemon of another make.
-const ALWAYS: [&str; 35] = [
+const ALWAYS: [&str; 44] = [
     "allow-delete",
     "allow-overwrite",
     "async_dio",
     "async_read",
     "atomic_o_trunc",
+    "auto_cache",
     "auto_unmount",
     "big_writes",
     "complement_stat",
@@ -31,15 +32,23 @@ const ALWAYS: [&str; 35] = [
     "hard_remove",
     "iam_role",
     "intr",
+    "kernel_cache",
     "large_read",
+    "list_object_max_keys",
+    "listobjectsv2",
     "max_background",
     "max_read",
     "max_readahead",
+    "max_thread_count",
     "max_write",
+    "multipart_copy_size",
     "multireq_max",
     "no_remote_lock",
     "no_splice_read",
+    "nodnscache",
     "noforget",
+    "nosscache",
+    "noua",
     "noxmlns",
     "readdir_ino",
     "sigv4",
@@ -58,7 +67,7 @@ const TIMEOUT: &str = "request-timeout=DURATION";
 const KEY_FILE: &str = "sse-customer-key-file=FILE, with 32 bytes or these in base64, mode 0600";
 
 /// What to use for an option that has no twin here.
-const INSTEAD: [(&str, &str); 37] = [
+const INSTEAD: [(&str, &str); 47] = [
     ("ac_attr_timeout", TTL),
     ("allow_root", "allow_other"),
     ("ahbe_conf", "nothing: extra headers are not supported"),
@@ -94,6 +103,39 @@ const INSTEAD: [(&str, &str); 37] = [
         "norenameapi",
         "nothing: a store without copies is not supported",
     ),
+    (
+        "bucket",
+        "the first field of the line: BUCKET or BUCKET/PREFIX",
+    ),
+    (
+        "credlib",
+        "profile=NAME of an AWS configuration with credential_process",
+    ),
+    (
+        "credlib_opts",
+        "profile=NAME of an AWS configuration with credential_process",
+    ),
+    ("direct_io", "ttl=0s, where each open is to ask S3"),
+    (
+        "ecs",
+        "nothing: credentials of a container are found by themselves",
+    ),
+    (
+        "ibm_iam_auth",
+        "an access key and a secret key (HMAC) in a credentials-file",
+    ),
+    (
+        "instance_name",
+        "nothing: 'mediafs status' names each mount by its place",
+    ),
+    (
+        "nomultipart",
+        "part-size=SIZE, up to which a file is one request",
+    ),
+    (
+        "servicepath",
+        "endpoint-url=URL, of a store that has its buckets at the root",
+    ),
     ("parallel_count", "upload-concurrency=COUNT"),
     (
         "passwd_file",
@@ -109,6 +151,7 @@ const INSTEAD: [(&str, &str); 37] = [
         "ca-bundle=FILE with the CA's certificates",
     ),
     ("stat_cache_expire", TTL),
+    ("stat_cache_interval_expire", TTL),
     ("tmpdir", "spool=DIR"),
     ("use_cache", CACHE),
 ];
@@ -118,7 +161,10 @@ pub fn understand(name: &str, value: Option<&str>) -> Option<Foreign> {
     let one = |setting: &str| Some(Foreign::Settings(vec![setting.to_owned()]));
     match (name, value) {
         ("use_path_request_style", _) => one("--force-path-style"),
-        ("url", Some(url)) => one(&format!("--endpoint-url={url}")),
+        ("url" | "host", Some(url)) => one(&format!("--endpoint-url={url}")),
+        ("disable_noobj_cache", _) => one("--negative-ttl=0s"),
+        ("use_rrs", None | Some("1")) => one("--storage-class=REDUCED_REDUNDANCY"),
+        ("use_rrs", _) => Some(Foreign::Always),
         // goofys means the service by it, s3fs the region.
         ("endpoint", Some(url)) if url.contains("://") => one(&format!("--endpoint-url={url}")),
         ("endpoint", Some(region)) => one(&format!("--region={region}")),

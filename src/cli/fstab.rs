@@ -261,6 +261,8 @@ impl Request {
             Some((name, value)) => (name, Some(value)),
             None => (option, None),
         };
+        // As goofys has its own in a line of fstab.
+        let name = name.strip_prefix("--").unwrap_or(name);
         if is_ignored(name) {
             return Ok(Vec::new());
         }
@@ -269,7 +271,11 @@ impl Request {
         let setting = known.iter().find(|it| it.get_long() == Some(&ours));
         if let Some(setting) = setting {
             let Some(value) = value else {
-                return Ok(vec![format!("--{ours}")]);
+                let is_incomplete = setting.get_action().takes_values();
+                return Ok(match foreign_options::understand(name, None) {
+                    Some(Foreign::Settings(settings)) if is_incomplete => settings,
+                    _ => vec![format!("--{ours}")],
+                });
             };
             if is_path(setting) && !value.starts_with('/') {
                 return Err(format!(
@@ -392,7 +398,28 @@ mod tests {
             words(goofys).unwrap(),
             "mount --fsname=b --endpoint-url=http://minio:9000 --dir-mode=0777 --file-mode=0666 --ttl=10s --uid=1000 -- b /m"
         );
+        let by_flags = "b /m -o --file-mode=0666,--dir-mode=0777,--uid=1000,--gid=1000,--acl=private,--sse,--type-cache-ttl=10s,--endpoint=http://minio:9000,--region=eu-west-1,--profile=p,--stat-cache-ttl=1m0s";
+        assert_eq!(
+            words(by_flags).unwrap(),
+            "mount --fsname=b --file-mode=0666 --dir-mode=0777 --uid=1000 --gid=1000 --acl=private --sse=AES256 --ttl=1m0s --endpoint-url=http://minio:9000 --region=eu-west-1 --profile=p -- b /m"
+        );
+        let without_a_twin = "b /m -o kernel_cache,auto_cache,listobjectsv2,list_object_max_keys=1000,multipart_copy_size=512,nodnscache,nosscache,noua,max_thread_count=5";
+        assert_eq!(words(without_a_twin).unwrap(), "mount --fsname=b -- b /m");
+        let by_host = "b /m -o host=https://s3.example.com,use_rrs,disable_noobj_cache";
+        assert_eq!(
+            words(by_host).unwrap(),
+            "mount --fsname=b --endpoint-url=https://s3.example.com --storage-class=REDUCED_REDUNDANCY --negative-ttl=0s -- b /m"
+        );
         for (option, instead) in [
+            ("bucket=b", "first field"),
+            ("direct_io", "ttl=0s"),
+            ("servicepath=/services", "endpoint-url="),
+            ("nomultipart", "part-size="),
+            ("stat_cache_interval_expire=5", "ttl="),
+            ("ecs", "by themselves"),
+            ("credlib=libs3.so", "profile="),
+            ("instance_name=one", "mediafs status"),
+            ("--cheap", "no such mode"),
             ("passwd_file=/etc/passwd-s3fs", "credentials-file="),
             ("use_cache=/tmp", "memory-cache="),
             ("mp_umask=022", "dir-mode="),
@@ -403,6 +430,7 @@ mod tests {
         ] {
             let told = words(&format!("b /m -o {option}")).unwrap_err();
             let name = option.split('=').next().unwrap();
+            let name = name.trim_start_matches("--");
             assert!(told.contains(instead) && told.contains(name), "{told}");
             assert!(words(&format!("b /m -s -o {option}")).is_ok(), "{option}");
         }
