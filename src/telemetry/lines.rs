@@ -65,7 +65,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if shows_secrets(event.metadata()) {
+        if shows_secrets(event.metadata()) || is_said_anyway(event.metadata()) {
             return;
         }
         let mut record = Record::of(event);
@@ -85,6 +85,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 /// its modules, or a call's span, goes before the directive that silences it.
 fn shows_secrets(of: &Metadata<'_>) -> bool {
     of.target().starts_with("aws_sigv4") && *of.level() > Level::INFO
+}
+
+/// The SDK calls it an error of its own that one request has two errors, with a dump of the
+/// first; the line about the request tells both.
+fn is_said_anyway(of: &Metadata<'_>) -> bool {
+    of.target() == "aws_smithy_runtime_api::client::interceptors::context"
 }
 
 /// The fields of other crates' spans have names like ours, of something else.
