@@ -18,8 +18,8 @@ use super::stored_attributes::{Asked, relearn_attributes};
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
-    DeleteRequest, ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
-    ListedObject, ObjectHeaders, PutRequest,
+    DeleteQueue, DeleteRequest, ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListProgress,
+    ListRequest, ListedObject, ObjectHeaders, PutRequest,
 };
 use crate::vocabulary::{Kind, ROOT};
 
@@ -325,6 +325,26 @@ pub async fn check_empty(namespace: &Namespace, dir: &Pin) -> Result<(), FsError
     } else {
         Marker::Present
     });
+    Ok(())
+}
+
+/// Checks that a directory is empty, and waits until what was in it is deleted.
+///
+/// Errors: `NotEmpty`, also where the store has refused a delete meanwhile; the store's.
+pub async fn check_emptied(
+    namespace: &Namespace,
+    deletes: &DeleteQueue,
+    dir: &Pin,
+) -> Result<(), FsError> {
+    let stayed = deletes.stayed();
+    check_empty(namespace, dir).await?;
+    let path = namespace.table().dir_path(dir.ino)?;
+    let prefix = namespace.keys().dir_prefix(&path);
+    deletes.deleted_below(&prefix).await?;
+    if deletes.stayed() != stayed {
+        // The listing was without the objects that were to go.
+        check_empty(namespace, dir).await?;
+    }
     Ok(())
 }
 

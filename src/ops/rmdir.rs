@@ -3,7 +3,7 @@
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest, check_awaited};
-use crate::namespace::{EntryChange, Name, before_entry_removed, check_empty, remove_marker};
+use crate::namespace::{EntryChange, Name, before_entry_removed, check_emptied, remove_marker};
 use crate::session_state::Basis;
 use crate::vocabulary::{Ino, Kind};
 
@@ -36,10 +36,7 @@ pub async fn rmdir(
     }
     let at = ops.store.time();
     ops.carried_out.begin(request, || Basis::new(None, at));
-    check_empty(&ops.namespace, &dir).await?;
-    let path = ops.namespace.table().dir_path(dir.ino)?;
-    let prefix = ops.namespace.keys().dir_prefix(&path);
-    ops.store.deleted_below(&prefix).await?;
+    check_emptied(&ops.namespace, &ops.store, &dir).await?;
     check_awaited()?;
     before_entry_removed(&ops.namespace, &parent, name).await?;
     remove_marker(&ops.namespace, &dir).await?;

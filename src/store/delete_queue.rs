@@ -295,6 +295,11 @@ impl DeleteQueue {
         self.refusals.is_recent()
     }
 
+    /// How many objects have stayed that were to be deleted, since the mount.
+    pub fn stayed(&self) -> u64 {
+        self.refusals.stayed()
+    }
+
     /// Waits for objects that are there again though they were to go.
     pub async fn refused(&self) -> Vec<Key> {
         self.refusals.next().await

@@ -20,7 +20,7 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{KernelRequest, Moved, OpenFiles, check_awaited};
 use crate::journal::{Originals, RenameIntent};
-use crate::namespace::{Entry, Namespace, Pin, before_entry_removed, check_empty, entry_added};
+use crate::namespace::{Entry, Namespace, Pin, before_entry_removed, check_emptied, entry_added};
 use crate::store::CopyHeaders;
 use crate::store::{
     DeletePending, DeleteQueue, DeleteRequest, Held, Key, ListedObject, ObjectStore, WriteCondition,
@@ -203,8 +203,7 @@ impl DirectoryRenamer {
         let places = keys_of(&self.namespace, from, to)?;
         self.predecessor.wait_for_requests(&places).await?;
         if let Some(target) = target {
-            check_empty(&self.namespace, target).await?;
-            self.store.deleted_below(&self.dir_prefix(to)?).await?;
+            check_emptied(&self.namespace, &self.store, target).await?;
         }
         self.files.check_movable(source.ino)?;
         self.copies.objects_under(&self.dir_prefix(from)?).await

@@ -175,8 +175,8 @@ impl BulkDeletes<'_> {
             return Err(error);
         }
         tracing::error!(%key, %error, "delete dropped: what is there cannot be looked at");
-        self.settle_keys(std::slice::from_ref(key));
         self.refusals.note(vec![key.clone()]);
+        self.settle_keys(std::slice::from_ref(key));
         Ok(())
     }
 
@@ -199,6 +199,7 @@ impl BulkDeletes<'_> {
         for key in newer {
             tracing::warn!(%key, "not deleted: another client has put a new object");
         }
+        self.refusals.note_stayed(newer.len());
         self.settle_keys(newer);
     }
 
@@ -256,8 +257,9 @@ impl BulkDeletes<'_> {
             .collect();
         let refused = settled.refused.iter().map(|error| error.key.clone());
         let refused: Vec<Key> = refused.collect();
-        self.settle_keys(&decided);
+        // Who waits for the end of the deletes asks then whether any was refused.
         self.refusals.note(refused);
+        self.settle_keys(&decided);
         settled
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Refusals {
 struct State {
     last: Option<Instant>,
     keys: Vec<Key>,
+    /// How many were not deleted that were to be.
+    stayed: u64,
 }
 
 impl Refusals {
@@ -31,10 +33,21 @@ impl Refusals {
         }
         let mut state = self.state.lock();
         state.last = Some(Instant::now());
+        state.stayed += refused.len() as u64;
         let room = KEYS_LIMIT.saturating_sub(state.keys.len());
         state.keys.extend(refused.into_iter().take(room));
         drop(state);
         self.added.notify_one();
+    }
+
+    /// So many are other versions, which stay.
+    pub fn note_stayed(&self, count: usize) {
+        self.state.lock().stayed += count as u64;
+    }
+
+    /// How many have stayed that were to be deleted, since the mount.
+    pub fn stayed(&self) -> u64 {
+        self.state.lock().stayed
     }
 
     /// The object was taken for one that is to go, and is not.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use super::{WITHIN, plan, said_once};
-use crate::support::proxy::{Fault, Proxy, Rule};
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::{DURABILITIES, Mount, sys, wait_until};
 
 const FILES: usize = 60;
@@ -160,6 +160,50 @@ fn keys_that_a_bulk_delete_refuses_for_an_unknown_reason_are_asked_for_one_by_on
         let asked = proxy.seen("DeleteObjects");
         // Each file once, however slowly they go.
         assert!(asked <= FILES, "{asked} bulk deletes");
+        stops_without_a_delete(mount, &proxy);
+    }
+}
+
+/// Files of which none is deleted by the time that their directory's removal waits for it.
+#[test]
+fn a_directory_whose_files_are_refused_while_its_removal_waits_is_not_empty() {
+    let kinds = [
+        Fault::RefuseKeys("AccessDenied"),
+        Fault::Answer(403, "AccessDenied"),
+        Fault::Answer(409, "OperationAborted"),
+    ];
+    for fault in kinds {
+        let (plan, proxy) = plan();
+        let mount = plan.start();
+        make_files(&mount, "kept");
+        let is_of_keys = matches!(fault, Fault::RefuseKeys(_));
+        let gate = proxy.hold(
+            Side::BeforeServer,
+            Rule::on("DeleteObjects", fault).always(),
+        );
+        for number in 0..FILES {
+            fs::remove_file(mount.path(format!("d/{number:02}"))).unwrap();
+        }
+        gate.wait_for(1);
+        if !is_of_keys {
+            let refused = Fault::Answer(403, "AccessDenied");
+            proxy.rule(Rule::on("DeleteObject", refused).always());
+        }
+        let listed = proxy.passed("ListObjectsV2");
+        let dir = mount.path("d");
+        let removed = std::thread::spawn(move || fs::remove_dir(dir));
+        wait_until(WITHIN, "the listing of the removal", || {
+            proxy.passed("ListObjectsV2") > listed
+        });
+        gate.open();
+        let outcome = removed.join().unwrap();
+        assert_eq!(sys::errno(outcome), libc::ENOTEMPTY, "{fault:?}");
+        let left = mount.keys();
+        let left = left.iter().filter(|key| !key.ends_with('/')).count();
+        assert!(left > 0);
+        wait_until(WITHIN, "the files that are left", || {
+            fs::read_dir(mount.path("d")).map_or(0, Iterator::count) == left
+        });
         stops_without_a_delete(mount, &proxy);
     }
 }
