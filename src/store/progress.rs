@@ -11,16 +11,21 @@ const STALLED_PAGES_LIMIT: u32 = 100;
 pub struct ListProgress {
     furthest: String,
     stalled_pages: u32,
+    /// The first and the last of the page before.
+    page: Option<(String, String)>,
 }
 
 impl ListProgress {
     /// Takes note of a page, the answer to a request with this prefix.
     ///
-    /// Errors: `Rejected`, when another page follows and the last
-    /// `STALLED_PAGES_LIMIT` had no key behind those before.
+    /// Errors: `Rejected`, when another page follows and this one is the one before again, or
+    /// the last `STALLED_PAGES_LIMIT` had no key behind those before.
     pub fn step(&mut self, prefix: &str, answer: &ListAnswer) -> Result<(), StoreError> {
         let keys = answer.objects.iter().map(|object| object.key.as_str());
-        let last = keys.chain(answer.prefixes.iter().map(String::as_str)).max();
+        let all = keys.chain(answer.prefixes.iter().map(String::as_str));
+        let (first, last) = (all.clone().min(), all.max());
+        let page = first.zip(last);
+        let page = page.map(|(first, last)| (first.to_owned(), last.to_owned()));
         match last {
             Some(last) if last > self.furthest.as_str() => {
                 self.furthest = last.to_owned();
@@ -28,15 +33,21 @@ impl ListProgress {
             }
             _ => self.stalled_pages += 1,
         }
-        if answer.next.is_none() || self.stalled_pages < STALLED_PAGES_LIMIT {
+        let before = std::mem::replace(&mut self.page, page);
+        let is_long = self
+            .page
+            .as_ref()
+            .is_some_and(|(first, last)| first != last);
+        let is_repeated = is_long && before == self.page && answer.next.is_some();
+        let why = if is_repeated {
+            "the listing does not move on: the same page came twice".to_owned()
+        } else if self.stalled_pages >= STALLED_PAGES_LIMIT && answer.next.is_some() {
+            format!("the listing does not move on: {STALLED_PAGES_LIMIT} pages without a new key")
+        } else {
             return Ok(());
-        }
-        Err(StoreError::new(
-            StoreErrorKind::Rejected,
-            StoreOp::List,
-            Key::new(prefix),
-            format!("the listing does not move on: {STALLED_PAGES_LIMIT} pages without a new key"),
-        ))
+        };
+        let (kind, prefix) = (StoreErrorKind::Rejected, Key::new(prefix));
+        Err(StoreError::new(kind, StoreOp::List, prefix, why))
     }
 }
 
@@ -78,5 +89,13 @@ mod tests {
             ..page(&[])
         };
         assert!(progress.step("", &last).is_ok(), "it has come to its end");
+    }
+
+    #[test]
+    fn a_page_that_comes_again_ends_the_listing() {
+        let mut progress = ListProgress::default();
+        progress.step("", &page(&["a", "b"])).unwrap();
+        let error = progress.step("", &page(&["a", "b"])).unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Rejected);
     }
 }
