@@ -267,6 +267,7 @@ impl From<StoreError> for FsError {
             | StoreErrorKind::Unsupported
             | StoreErrorKind::Throttled
             | StoreErrorKind::Server
+            | StoreErrorKind::Malformed
             | StoreErrorKind::TimedOut
             | StoreErrorKind::Unreachable
             | StoreErrorKind::Untrusted

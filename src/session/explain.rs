@@ -71,6 +71,7 @@ pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> an
         | StoreErrorKind::Unsupported
         | StoreErrorKind::Throttled
         | StoreErrorKind::Server
+        | StoreErrorKind::Malformed
         | StoreErrorKind::Rejected => format!("bucket {bucket:?} cannot be listed"),
     };
     anyhow!("{}", error.detail).context(advice)

@@ -42,6 +42,8 @@ pub enum StoreErrorKind {
     Throttled,
     /// The server failed (5xx).
     Server,
+    /// The answer is none of S3's, or lacks what it must have.
+    Malformed,
     /// No answer within the deadline.
     TimedOut,
     /// No connection: name, route, port or TLS.
@@ -57,7 +59,7 @@ impl StoreErrorKind {
     pub fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::Throttled | Self::Server | Self::TimedOut | Self::Unreachable
+            Self::Throttled | Self::Server | Self::Malformed | Self::TimedOut | Self::Unreachable
         )
     }
 
@@ -122,6 +124,13 @@ impl StoreOp {
             Self::GetCors => "GetBucketCors",
             Self::BucketSettings => "settings of the bucket",
         }
+    }
+}
+
+impl StoreOp {
+    /// Whether it asks for an object, or for what there is, and changes nothing.
+    pub fn asks(self) -> bool {
+        matches!(self, Self::Head | Self::Tags | Self::Get | Self::List)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Failures in the log: the store's own words as fields, and what to do.
 
-use super::{StoreError, StoreErrorKind};
+use super::{StoreError, StoreErrorKind, StoreOp};
 
 /// What a line about a failure has beside the error's text.
 #[derive(Debug, Default, Clone, Copy)]
@@ -39,13 +39,13 @@ impl StoreError {
             key: Some(self.key.as_str()),
             code: self.code.as_deref(),
             request_id: self.request_id.as_deref(),
-            advice: advice(self.kind),
+            advice: advice(self.op, self.kind),
         }
     }
 }
 
 /// What an operator can do about it; none where it passes by itself, or nothing is wrong.
-fn advice(kind: StoreErrorKind) -> Option<&'static str> {
+fn advice(op: StoreOp, kind: StoreErrorKind) -> Option<&'static str> {
     use StoreErrorKind as Kind;
     Some(match kind {
         Kind::AccessDenied => "'mediafs doctor' names the permission that is missing",
@@ -60,7 +60,15 @@ fn advice(kind: StoreErrorKind) -> Option<&'static str> {
             "check network, DNS and proxy: 'mediafs doctor'; see 'mediafs help outages'"
         }
         Kind::Untrusted => "name the file of the server's CA with --ca-bundle",
-        Kind::Corrupt => "read it again; if it stays so, restore the object from a backup",
+        Kind::Corrupt if op.asks() => {
+            "read it again; if it stays so, restore the object from a backup"
+        }
+        Kind::Corrupt => {
+            "the store says that the bytes came damaged: look for what changes them on the way (a proxy, memory), or try another --upload-checksum"
+        }
+        Kind::Malformed => {
+            "check endpoint-url, and what is before the store: that is no answer of S3; see 'mediafs help stores'"
+        }
         Kind::Unsupported | Kind::Rejected => {
             "'mediafs doctor' tries each request; see 'mediafs help stores'"
         }
@@ -72,4 +80,19 @@ fn advice(kind: StoreErrorKind) -> Option<&'static str> {
         | Kind::Throttled
         | Kind::Server => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_bytes_of_a_write_are_no_matter_of_a_backup() {
+        let of = |op| advice(op, StoreErrorKind::Corrupt).unwrap();
+        assert!(of(StoreOp::Get).contains("backup"));
+        for op in [StoreOp::Put, StoreOp::UploadPart] {
+            assert!(!of(op).contains("backup"), "{op}");
+            assert!(of(op).contains("--upload-checksum"), "{op}");
+        }
+    }
 }

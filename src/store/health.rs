@@ -146,7 +146,7 @@ impl StoreHealth {
     pub fn note<T>(&self, op: StoreOp, outcome: &Result<T, StoreError>) {
         match outcome {
             Ok(_) => {
-                if !asks(op) {
+                if !op.asks() {
                     self.changed();
                 }
                 self.answered(Served::Yes);
@@ -231,21 +231,15 @@ enum Meaning {
     Trouble(OutageCause),
 }
 
-fn asks(op: StoreOp) -> bool {
-    matches!(
-        op,
-        StoreOp::Head | StoreOp::Tags | StoreOp::Get | StoreOp::List
-    )
-}
-
 fn meaning(op: StoreOp, kind: StoreErrorKind) -> Meaning {
     match kind {
         StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => {
             Meaning::Trouble(OutageCause::Unreachable)
         }
         // A change can fail for reasons of its object; a question has none.
-        StoreErrorKind::Server if asks(op) => Meaning::Trouble(OutageCause::Unreachable),
+        StoreErrorKind::Server if op.asks() => Meaning::Trouble(OutageCause::Unreachable),
         StoreErrorKind::Server => Meaning::FailedChange,
+        StoreErrorKind::Malformed if !op.asks() => Meaning::FailedChange,
         StoreErrorKind::Credentials => Meaning::Trouble(OutageCause::Credentials),
         StoreErrorKind::ClockSkew => Meaning::Trouble(OutageCause::ClockSkew),
         StoreErrorKind::Untrusted => Meaning::Trouble(OutageCause::Unreachable),

@@ -31,6 +31,8 @@ const ATTEMPT_LEAST: Duration = Duration::from_secs(1);
 /// Attempts at bytes that arrive damaged: a line damages them now and then, a
 /// damaged object always.
 const DAMAGED_ATTEMPTS: u32 = 4;
+/// Attempts at a question whose answer is none of S3's.
+const MALFORMED_ATTEMPTS: u32 = 6;
 /// Of the time that is left, the share that a server's wish for a pause may take:
 /// the rest is for the last attempt.
 const PAUSE_SHARE: f64 = 0.9;
@@ -239,6 +241,8 @@ impl Retry {
             // Requests go to the region that was named, from now on.
             StoreErrorKind::WrongRegion => error.retry_after.is_some(),
             StoreErrorKind::Corrupt => attempts < DAMAGED_ATTEMPTS,
+            // The next answer may be whole; that of a store of another kind never is.
+            StoreErrorKind::Malformed if error.op.asks() => attempts < MALFORMED_ATTEMPTS,
             // A refused completion ends the upload: its parts have to be sent again.
             StoreErrorKind::Conflict => error.op != StoreOp::CompleteMultipart,
             kind => kind.is_transient(),

@@ -5,6 +5,7 @@ mod codes;
 mod deletes;
 mod errors_in_200;
 mod listings;
+mod malformed;
 mod silence;
 
 use std::time::Duration;

@@ -28,12 +28,20 @@ pub fn of_another_kind(
             Ok(error(status, code, &format!("{line}\r\n"), ""))
         }
         Fault::RefuseKeys(code) => Ok(refused_keys(keys, code)),
+        Fault::Page(status, lines, body) => Ok(with_body(
+            &format!("HTTP/1.1 {status} Planned\r\n{lines}"),
+            body,
+        )),
         Fault::Strip(name) => forward(head, body).map(|answer| stripped(&answer, name)),
+        Fault::Header(name, line) => {
+            forward(head, body).map(|answer| with_line(&answer, name, line))
+        }
         Fault::Reword(from, to) => forward(head, body).map(|answer| {
             let (head, body) = parts(&answer);
             with_body(&head, &body.replace(from, to))
         }),
         Fault::Ignore(names) => forward(&short_pages(&without(head, names)), body),
+        Fault::Chunked => forward(head, body).map(|answer| chunked(&answer)),
         Fault::Unordered => forward(head, body).map(|answer| listed_backwards(&answer)),
         Fault::Unconditional => forward(&unconditional(head), body),
         Fault::Twice => forward(head, body).and_then(|_| forward(head, body)),
@@ -145,6 +153,31 @@ fn stripped(answer: &[u8], name: &str) -> Vec<u8> {
         .filter(|line| !line.to_ascii_lowercase().starts_with(&header))
         .collect();
     with_body(&kept.join("\r\n"), &body)
+}
+
+/// The answer with another line in place of a header; its body is as long as it was told.
+fn with_line(answer: &[u8], name: &str, line: &str) -> Vec<u8> {
+    let (head, body) = parts(answer);
+    let begin = format!("{name}:");
+    let lines = head.lines().map(|it| match it.to_ascii_lowercase() {
+        lower if lower.starts_with(&begin) => line,
+        _ => it,
+    });
+    let lines: Vec<&str> = lines.collect();
+    format!("{}\r\n\r\n{body}", lines.join("\r\n")).into_bytes()
+}
+
+/// The answer with its body in chunks.
+fn chunked(answer: &[u8]) -> Vec<u8> {
+    let (head, body) = parts(answer);
+    let (begin, end) = body.split_at(body.len() / 2);
+    let chunks = [begin, end].into_iter().filter(|chunk| !chunk.is_empty());
+    let chunks: String = chunks
+        .map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len()))
+        .collect();
+    let whole = String::from_utf8(with_body(&head, "")).unwrap();
+    let whole = whole.replace("Content-Length: 0", "Transfer-Encoding: chunked");
+    format!("{whole}{chunks}0\r\n\r\n").into_bytes()
 }
 
 /// The answer of a listing with its objects in another order.

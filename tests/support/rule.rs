@@ -33,6 +33,9 @@ pub enum Fault {
     Elsewhere(u16, &'static str, &'static str),
     /// This document, with 200; the server does not see it.
     Document(&'static str),
+    /// An answer of this status with these header lines, each with its end, and this body;
+    /// the server does not see it.
+    Page(u16, &'static str, &'static str),
     /// One bit of the request's body is another one.
     FlipRequest,
     /// One bit of the answer's body is another one.
@@ -52,11 +55,15 @@ pub enum Fault {
     RefuseKeys(&'static str),
     /// The server applies it; the answer lacks these elements and the header of that name.
     Strip(&'static str),
+    /// The server applies it; the answer has this line in place of the header of that name.
+    Header(&'static str, &'static str),
     /// The server applies it; the answer has the second words in place of the first.
     Reword(&'static str, &'static str),
     /// The server does not see these parameters of the query. For one that checks no
     /// signatures.
     Ignore(&'static [&'static str]),
+    /// The server applies it; the body of the answer comes in chunks, without its length.
+    Chunked,
     /// A listing whose answer has its objects the other way round.
     Unordered,
 }

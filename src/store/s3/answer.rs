@@ -19,18 +19,12 @@ use http_body_util::Limited;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::malformed::{NoDocument, as_http_date};
 use crate::store::StoreClock;
 
 /// Longest answer that is held in memory whole: twice a listing's page of 1,000
 /// keys of 1,024 bytes, each of them three bytes in its URL encoding.
 pub const ANSWER_LIMIT_BYTES: usize = 8 << 20;
-
-/// The answer's document ends before its root element does.
-///
-/// The SDK takes what it has read until then for all there is.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer is cut off")]
-pub struct CutOff;
 
 /// An answer of status 200 whose document is an error.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +32,11 @@ pub struct CutOff;
 pub struct ErrorIn200 {
     pub code: String,
     message: String,
+    pub request_id: Option<String>,
 }
 
 impl ErrorIn200 {
-    fn parse(body: &[u8]) -> Option<Self> {
+    pub fn parse(body: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(body);
         let (_, error) = text.split_once("<Error>")?;
         let element = |name: &str| {
@@ -52,6 +47,7 @@ impl ErrorIn200 {
         Some(Self {
             code: element("Code")?,
             message: element("Message").unwrap_or_default(),
+            request_id: element("RequestId"),
         })
     }
 }
@@ -108,6 +104,11 @@ impl Intercept for AnswerCheck {
             let name = format!("x-amz-server-side-encryption-customer-{name}");
             answer.headers_mut().remove(&name);
         }
+        // Some stores write it as listings have it, and the SDK would refuse the answer.
+        let modified = answer.headers().get("last-modified");
+        if let Some(date) = modified.and_then(as_http_date) {
+            answer.headers_mut().insert("last-modified", date);
+        }
         // An object's bytes are counted as they come: `collect`.
         if operation(config) == "GetObject" && answer.status().is_success() {
             return Ok(());
@@ -139,7 +140,7 @@ impl Intercept for AnswerCheck {
         }
         Err(match ErrorIn200::parse(body) {
             Some(error) => error.into(),
-            None => CutOff.into(),
+            None => NoDocument::of(answer.status().as_u16(), answer.headers(), body).into(),
         })
     }
 }

@@ -14,7 +14,8 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use http_body_util::LengthLimitError;
 
-use super::answer::{ANSWER_LIMIT_BYTES, CutOff, ErrorIn200, root_of_whole};
+use super::answer::{ANSWER_LIMIT_BYTES, ErrorIn200, root_of_whole};
+use super::malformed::{NoDocument, described};
 use super::region;
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
@@ -29,53 +30,10 @@ pub fn translate<E>(op: StoreOp, key: &Key, error: SdkError<E, HttpResponse>) ->
 where
     E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
 {
-    let (kind, detail) = match &error {
-        _ if has_cause::<LengthLimitError>(&error) => (
-            StoreErrorKind::Rejected,
-            format!("the answer is longer than {ANSWER_LIMIT_BYTES} bytes"),
-        ),
-        _ if let Some(ErrorIn200 { code, .. }) = cause(&error) => (
-            kind_of_code(code).unwrap_or(StoreErrorKind::Rejected),
-            chain(&error),
-        ),
-        // It may be whole the next time.
-        _ if has_cause::<CutOff>(&error) => (StoreErrorKind::Server, CutOff.to_string()),
-        SdkError::ServiceError(answer) if is_whole_but_unreadable(answer.raw()) => {
-            (StoreErrorKind::Rejected, of_unreadable(answer.raw()))
-        }
-        SdkError::ServiceError(answer) => {
-            let status = answer.raw().status().as_u16();
-            let kind = match (answer.err().code(), region::named(answer.raw())) {
-                // The answer to a HEAD has no body to say so.
-                (None, Some(_)) if status == 400 => StoreErrorKind::WrongRegion,
-                (code, _) => kind_of(status, code),
-            };
-            (kind, service_detail(status, answer.err(), answer.raw()))
-        }
-        SdkError::TimeoutError(_) => (StoreErrorKind::TimedOut, "no answer in time".to_owned()),
-        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_)
-            if has_cause::<CredentialsError>(&error) =>
-        {
-            (StoreErrorKind::Credentials, chain(&error))
-        }
-        SdkError::DispatchFailure(_) if is_untrusted(&error) => {
-            (StoreErrorKind::Untrusted, chain(&error))
-        }
-        // It never was a request.
-        SdkError::DispatchFailure(failure)
-            if failure.is_user() || has_cause::<ResolveEndpointError>(&error) =>
-        {
-            (StoreErrorKind::Rejected, chain(&error))
-        }
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-            (StoreErrorKind::TimedOut, chain(&error))
-        }
-        SdkError::DispatchFailure(_) => (StoreErrorKind::Unreachable, chain(&error)),
-        SdkError::ResponseError(answer) => {
-            (kind_of(answer.raw().status().as_u16(), None), chain(&error))
-        }
-        _ => (StoreErrorKind::Rejected, chain(&error)),
-    };
+    if let Some(told) = cause::<ErrorIn200>(&error) {
+        return of_error_in_200(op, key, told);
+    }
+    let (kind, detail) = meaning(&error);
     let mut translated = StoreError::new(kind, op, key.clone(), printable(&detail));
     if let SdkError::ServiceError(answer) = &error {
         translated.maybe_applied = answer.raw().status().is_success();
@@ -93,10 +51,83 @@ where
     translated
 }
 
+/// What it means, and how it is told.
+fn meaning<E>(error: &SdkError<E, HttpResponse>) -> (StoreErrorKind, String)
+where
+    E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
+{
+    match error {
+        _ if has_cause::<LengthLimitError>(error) => (
+            StoreErrorKind::Rejected,
+            format!("the answer is longer than {ANSWER_LIMIT_BYTES} bytes"),
+        ),
+        // It may be whole the next time.
+        _ if let Some(what) = cause::<NoDocument>(error) => {
+            (StoreErrorKind::Malformed, what.to_string())
+        }
+        SdkError::ServiceError(answer) if is_whole_but_unreadable(answer.raw()) => {
+            (StoreErrorKind::Rejected, of_unreadable(answer.raw()))
+        }
+        // Of a header that cannot be read, the SDK has the name.
+        SdkError::ServiceError(answer)
+            if answer.raw().status().is_success() && answer.err().code().is_none() =>
+        {
+            (StoreErrorKind::Malformed, chain(answer.err()))
+        }
+        SdkError::ServiceError(answer) => {
+            let status = answer.raw().status().as_u16();
+            let kind = match (answer.err().code(), region::named(answer.raw())) {
+                // The answer to a HEAD has no body to say so.
+                (None, Some(_)) if status == 400 => StoreErrorKind::WrongRegion,
+                (code, _) => kind_of(status, code),
+            };
+            (kind, service_detail(status, answer.err(), answer.raw()))
+        }
+        SdkError::TimeoutError(_) => (StoreErrorKind::TimedOut, "no answer in time".to_owned()),
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_)
+            if has_cause::<CredentialsError>(error) =>
+        {
+            (StoreErrorKind::Credentials, chain(error))
+        }
+        SdkError::DispatchFailure(_) if is_untrusted(error) => {
+            (StoreErrorKind::Untrusted, chain(error))
+        }
+        // It never was a request.
+        SdkError::DispatchFailure(failure)
+            if failure.is_user() || has_cause::<ResolveEndpointError>(error) =>
+        {
+            (StoreErrorKind::Rejected, chain(error))
+        }
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            (StoreErrorKind::TimedOut, chain(error))
+        }
+        SdkError::DispatchFailure(_) => (StoreErrorKind::Unreachable, chain(error)),
+        SdkError::ResponseError(answer) => {
+            (kind_of(answer.raw().status().as_u16(), None), chain(error))
+        }
+        _ => (StoreErrorKind::Rejected, chain(error)),
+    }
+}
+
 fn of_unreadable(answer: &HttpResponse) -> String {
     let text = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
     let begin: String = text.chars().take(ANSWER_SHOWN_CHARS).collect();
     format!("the answer has a form that S3 does not have: {begin}")
+}
+
+/// An error that came with the status of a success.
+pub fn of_error_in_200(op: StoreOp, key: &Key, told: &ErrorIn200) -> StoreError {
+    let kind = kind_of_code(&told.code).unwrap_or(StoreErrorKind::Rejected);
+    let id = told.request_id.as_deref().map(printable);
+    let of_request = id
+        .as_ref()
+        .map_or_else(String::new, |id| format!(" (request {id})"));
+    let detail = format!("{}{of_request}", printable(&told.to_string()));
+    StoreError {
+        code: Some(printable(&told.code).into()),
+        request_id: id.map(Into::into),
+        ..StoreError::new(kind, op, key.clone(), detail)
+    }
 }
 
 /// A `Retry-After` in seconds; as a date it is of no use where clocks differ.
@@ -187,7 +218,11 @@ where
     let mut detail = match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        (None, _) => format!("HTTP {status}"),
+        (None, _) => {
+            let body = raw.body().bytes().unwrap_or_default();
+            let page = described(raw.headers(), body).map(|what| format!(", {what}"));
+            format!("HTTP {status}{}", page.unwrap_or_default())
+        }
     };
     // Some stores name it in every error.
     let is_elsewhere = (300..400).contains(&status)

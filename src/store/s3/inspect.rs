@@ -204,7 +204,12 @@ pub(super) async fn checksums(store: &S3Store, key: &Key) -> Result<ObjectChecks
         .and_then(|it| u64::try_from(it).ok());
     let size_bytes = size.ok_or_else(|| {
         let detail = "answer without a Content-Length";
-        StoreError::new(StoreErrorKind::Server, StoreOp::Head, key.clone(), detail)
+        StoreError::new(
+            StoreErrorKind::Malformed,
+            StoreOp::Head,
+            key.clone(),
+            detail,
+        )
     })?;
     // One of parts ends in their number.
     let of_all = |sum: Option<&str>| sum.filter(|sum| !sum.contains('-')).map(str::to_owned);

@@ -17,6 +17,7 @@ mod http;
 pub mod inspect;
 mod list;
 mod list_quirks;
+mod malformed;
 mod multipart;
 mod object;
 mod pooled_client;

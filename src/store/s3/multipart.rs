@@ -40,7 +40,7 @@ pub(super) async fn create(
     let id = answer.upload_id().filter(usable).ok_or_else(|| {
         let detail = "answer without a usable upload id";
         StoreError::new(
-            StoreErrorKind::Server,
+            StoreErrorKind::Malformed,
             StoreOp::CreateMultipart,
             key.clone(),
             detail,

@@ -7,16 +7,18 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, MetadataDirective};
+use aws_smithy_runtime_api::http::Headers;
 use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
-use super::answer::AnswerDate;
+use super::answer::{AnswerDate, ErrorIn200};
 use super::checksum::{PayloadSigning, UploadChecksum, with_this_alone};
 use super::encoding::{
     copy_source, headers_of, tagging, whole_seconds, with_headers, with_placement,
 };
-use super::error::{kind_of_broken_body, translate};
+use super::error::{kind_of_broken_body, of_error_in_200, translate};
 use super::list;
+use super::malformed::described;
 use crate::store::{
     BodySink, CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key,
     ListRequest, ObjectMeta, PutAnswer, PutRequest, StoreError, StoreErrorKind, StoreOp,
@@ -25,6 +27,8 @@ use crate::store::{
 
 /// Most bytes taken of one answer whose length was not asked for.
 const WHOLE_BODY_LIMIT_BYTES: u64 = 64 << 20;
+/// Most bytes that are read of what is no object, to tell what it is.
+const NO_OBJECT_LIMIT_BYTES: u64 = 64 << 10;
 
 pub(super) async fn head(store: &S3Store, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
     let key = request.key;
@@ -95,13 +99,8 @@ async fn explain_refusal(store: &S3Store, refused: StoreError, sent_with: u64) -
 pub(super) async fn get(store: &S3Store, request: GetRequest) -> Result<GetAnswer, StoreError> {
     let key = request.key;
     if request.range.as_ref().is_some_and(Range::is_empty) {
-        let detail = "an empty range was asked for";
-        return Err(StoreError::new(
-            StoreErrorKind::InvalidRange,
-            StoreOp::Get,
-            key,
-            detail,
-        ));
+        let (kind, op) = (StoreErrorKind::InvalidRange, StoreOp::Get);
+        return Err(StoreError::new(kind, op, key, "an empty range"));
     }
     let range = request
         .range
@@ -126,14 +125,17 @@ pub(super) async fn get(store: &S3Store, request: GetRequest) -> Result<GetAnswe
             .map_err(|error| translate(StoreOp::Get, key, error))
     };
     let answer = store.checksums.with_checksum_of_read(send).await?;
-    let total = answer
-        .content_range()
-        .and_then(|range| range.rsplit('/').next()?.parse().ok());
+    if answer.e_tag().and_then(ETag::parse).is_none() {
+        return Err(no_object(key, answer).await);
+    }
+    let told = length_told(&answer);
+    if told.is_none() && range.is_some() {
+        let what = "a Content-Range or Content-Length";
+        return Err(missing(StoreOp::Get, key, what));
+    }
     let meta = ObjectMeta {
         etag: etag(StoreOp::Get, key, answer.e_tag())?,
-        size_bytes: total
-            .or_else(|| length(answer.content_length()))
-            .ok_or_else(|| missing(StoreOp::Get, key, "a Content-Length"))?,
+        size_bytes: told.unwrap_or(0),
         last_modified: whole_seconds(answer.last_modified()),
         answered_at: store.clock().now().unwrap_or_else(SystemTime::now),
         tag_count: count(answer.tag_count()),
@@ -155,7 +157,36 @@ pub(super) async fn get(store: &S3Store, request: GetRequest) -> Result<GetAnswe
         }
         None => collect(key, answer.body, limit, expected).await?,
     };
+    let size_bytes = told.unwrap_or(body.len() as u64);
+    let meta = ObjectMeta { size_bytes, ..meta };
     Ok(GetAnswer { meta, body })
+}
+
+/// How long an object is, by its answer. A body in chunks tells that by its end alone, and
+/// of a part the range does.
+fn length_told(answer: &GetObjectOutput) -> Option<u64> {
+    let total = answer.content_range();
+    let total = total.and_then(|range| range.rsplit('/').next()?.parse().ok());
+    total.or_else(|| length(answer.content_length()))
+}
+
+/// Why an answer of status 200 names no version: it may be an error, or a page.
+async fn no_object(key: &Key, answer: GetObjectOutput) -> StoreError {
+    let lacks = missing(StoreOp::Get, key, "a usable ETag");
+    let limit = NO_OBJECT_LIMIT_BYTES;
+    let Ok(body) = collect(key, answer.body, limit, 0).await else {
+        return lacks;
+    };
+    if let Some(error) = ErrorIn200::parse(&body) {
+        return of_error_in_200(StoreOp::Get, key, &error);
+    }
+    match described(&Headers::new(), &body).filter(|what| what.contains("HTML")) {
+        Some(what) => StoreError {
+            detail: format!("the answer is {what}"),
+            ..lacks
+        },
+        None => lacks,
+    }
 }
 
 pub(super) async fn put(store: &S3Store, request: PutRequest) -> Result<PutAnswer, StoreError> {
@@ -249,7 +280,7 @@ pub(super) fn conditions(condition: &WriteCondition) -> (Option<String>, Option<
     }
 }
 
-/// Errors: `Server` when the answer names no version.
+/// Errors: `Malformed` when the answer names no version.
 pub(super) fn etag(op: StoreOp, key: &Key, header: Option<&str>) -> Result<ETag, StoreError> {
     let etag = header.and_then(ETag::parse);
     etag.ok_or_else(|| missing(op, key, "a usable ETag"))
@@ -258,7 +289,7 @@ pub(super) fn etag(op: StoreOp, key: &Key, header: Option<&str>) -> Result<ETag,
 /// An answer that lacks what it is asked for; another one may have it.
 fn missing(op: StoreOp, key: &Key, what: &str) -> StoreError {
     let detail = format!("answer without {what}");
-    StoreError::new(StoreErrorKind::Server, op, key.clone(), detail)
+    StoreError::new(StoreErrorKind::Malformed, op, key.clone(), detail)
 }
 
 fn count(header: Option<i32>) -> u32 {
