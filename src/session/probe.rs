@@ -11,8 +11,9 @@ use crate::backoff::Backoff;
 use crate::store::{
     Ability, BulkDeletes, CompleteMultipartRequest, CompletedPart, CopyRequest,
     CreateMultipartRequest, DeleteQueue, DeleteRequest, ETag, Key, LateChanges, LateObject,
-    ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreAbilities, StoreError, StoreErrorKind,
-    StoreHealth, UploadId, UploadPartRequest, WriteCondition, told_refusal,
+    ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreAbilities, StoreError,
+    StoreErrorKind, StoreHealth, UploadId, UploadPartRequest, WriteCondition,
+    told_refusal,
 };
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
@@ -158,14 +159,17 @@ impl Probe<'_> {
                 let left = failed.into_iter().map(|(_, error)| error).next_back();
                 return (left, BulkDeletes::Taken);
             }
-            Err(error) if !error.kind.is_refusal() => return (Some(error), BulkDeletes::Taken),
             Err(error) => error,
         };
         let mut left = None;
         for request in requests {
             left = self.store.delete(request).await.err().or(left);
+            // In an outage each takes its whole deadline.
+            if left.as_ref().is_some_and(|error| error.kind.is_no_answer()) {
+                break;
+            }
         }
-        if left.is_some() {
+        if left.is_some() || !refusal.kind.is_refusal_of_bulk() {
             return (left, BulkDeletes::Taken);
         }
         told_refusal(&refusal);

@@ -1,9 +1,18 @@
 //! Which conditions a store heeds, and whether it has bulk deletes.
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{StoreError, StoreOp};
+
+/// So many bulk deletes without an answer, and a single delete with one after each, say that
+/// the store, or what is before it, has no bulk deletes now.
+const UNANSWERED_LIMIT: u32 = 2;
+/// So long then objects go one by one.
+pub(super) const BULK_PAUSE: Duration = Duration::from_secs(600);
 
 /// Whether a store heeds the condition of one kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -127,15 +136,31 @@ pub fn told_refusal(refusal: &StoreError) {
 
 /// What is known of the store now; shared by who asks it and who sends changes.
 #[derive(Debug, Default)]
-pub struct KnownAbilities(Mutex<StoreAbilities>);
+pub struct KnownAbilities(Mutex<StoreAbilities>, Mutex<UnansweredBulk>);
+
+/// Bulk deletes that got no answer while a single one did.
+#[derive(Debug, Default)]
+struct UnansweredBulk {
+    /// One after the other.
+    count: u32,
+    last: Option<Instant>,
+    is_told: bool,
+}
 
 impl KnownAbilities {
     pub fn new(abilities: StoreAbilities) -> Self {
-        Self(Mutex::new(abilities))
+        Self(Mutex::new(abilities), Mutex::default())
     }
 
     pub fn get(&self) -> StoreAbilities {
-        *self.0.lock()
+        let known = *self.0.lock();
+        match self.1.lock().is_left_out() {
+            true => StoreAbilities {
+                bulk_deletes: BulkDeletes::Refused,
+                ..known
+            },
+            false => known,
+        }
     }
 
     /// The store has refused a condition as something that it does not know.
@@ -173,6 +198,34 @@ impl KnownAbilities {
             known.bulk_deletes = BulkDeletes::Refused;
             told_refusal(refusal);
         }
+    }
+
+    /// A bulk delete was answered.
+    pub fn takes_bulk_deletes(&self) {
+        self.1.lock().count = 0;
+    }
+
+    /// A bulk delete that was sent then got no answer that can be read, and a single one
+    /// did since. Whether objects go one by one from now on, for `BULK_PAUSE`.
+    pub fn leaves_bulk_deletes(&self, error: &StoreError, sent: Instant) -> bool {
+        let mut unanswered = self.1.lock();
+        // Those of one moment are one failure.
+        if unanswered.last.is_none_or(|last| last <= sent) {
+            unanswered.count = unanswered.count.saturating_add(1);
+            unanswered.last = Some(Instant::now());
+        }
+        let is_left_out = unanswered.is_left_out();
+        if is_left_out && !std::mem::replace(&mut unanswered.is_told, true) {
+            tracing::warn!(%error, "this store answers single deletes, and no bulk delete: objects are deleted one by one");
+        }
+        is_left_out
+    }
+}
+
+impl UnansweredBulk {
+    fn is_left_out(&self) -> bool {
+        let is_recent = self.last.is_some_and(|last| last.elapsed() < BULK_PAUSE);
+        self.count >= UNANSWERED_LIMIT && is_recent
     }
 }
 

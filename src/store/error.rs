@@ -68,6 +68,13 @@ impl StoreErrorKind {
         self.is_transient() || matches!(self, Self::Credentials | Self::ClockSkew | Self::Untrusted)
     }
 
+    /// Whether the store would refuse a bulk delete again whatever is in it, or may.
+    ///
+    /// As a whole it has no version and nothing that may be missing.
+    pub fn is_refusal_of_bulk(self) -> bool {
+        !self.is_no_answer() && !matches!(self, Self::NoSuchBucket | Self::WrongRegion)
+    }
+
     /// Whether the store would refuse the same request again, and may take another
     /// that comes to the same.
     pub fn is_refusal(self) -> bool {

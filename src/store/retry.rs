@@ -33,6 +33,8 @@ const ATTEMPT_LEAST: Duration = Duration::from_secs(1);
 const DAMAGED_ATTEMPTS: u32 = 4;
 /// Attempts at a question whose answer is none of S3's.
 const MALFORMED_ATTEMPTS: u32 = 6;
+/// Attempts at a bulk delete that the store does not answer, or not so that it can be read.
+const BULK_ATTEMPTS: u32 = 3;
 /// Of the time that is left, the share that a server's wish for a pause may take:
 /// the rest is for the last attempt.
 const PAUSE_SHARE: f64 = 0.9;
@@ -241,6 +243,18 @@ impl Retry {
             // Requests go to the region that was named, from now on.
             StoreErrorKind::WrongRegion => error.retry_after.is_some(),
             StoreErrorKind::Corrupt => attempts < DAMAGED_ATTEMPTS,
+            // Objects can be deleted one by one too, and that tells an outage from a store
+            // without bulk deletes: `Conditional` asks.
+            StoreErrorKind::Server
+            | StoreErrorKind::Malformed
+            | StoreErrorKind::Unreachable
+            | StoreErrorKind::Conflict
+                if error.op == StoreOp::DeleteMany =>
+            {
+                attempts < BULK_ATTEMPTS
+            }
+            // The second one looks at what the first has done.
+            StoreErrorKind::TimedOut if error.op == StoreOp::DeleteMany => attempts < 2,
             // The next answer may be whole; that of a store of another kind never is.
             StoreErrorKind::Malformed if error.op.asks() => attempts < MALFORMED_ATTEMPTS,
             // A refused completion ends the upload: its parts have to be sent again.

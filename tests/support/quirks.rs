@@ -28,6 +28,14 @@ pub fn of_another_kind(
             Ok(error(status, code, &format!("{line}\r\n"), ""))
         }
         Fault::RefuseKeys(code) => Ok(refused_keys(keys, code)),
+        Fault::RefuseKeysAs(name) => {
+            let named = vec![name.to_owned(); keys.len()];
+            let answer = String::from_utf8(refused_keys(&named, "AccessDenied")).unwrap();
+            Ok(with_body(
+                answer.split_once("\r\n\r\n").unwrap().0,
+                &parts(answer.as_bytes()).1.replace("<Key></Key>", ""),
+            ))
+        }
         Fault::Page(status, lines, body) => Ok(with_body(
             &format!("HTTP/1.1 {status} Planned\r\n{lines}"),
             body,

@@ -36,6 +36,9 @@ pub enum Fault {
     /// An answer of this status with these header lines, each with its end, and this body;
     /// the server does not see it.
     Page(u16, &'static str, &'static str),
+    /// A bulk delete, of which each key is refused with `AccessDenied` and named in the
+    /// answer by this in place of its name; the server does not see it.
+    RefuseKeysAs(&'static str),
     /// One bit of the request's body is another one.
     FlipRequest,
     /// One bit of the answer's body is another one.

@@ -3,15 +3,28 @@
 use std::sync::OnceLock;
 
 use futures::stream::{self, StreamExt};
+use tokio::time::Instant;
 
 use super::Conditional;
 use crate::store::abilities::BulkDeletes;
-use crate::store::{DeleteRequest, Key, ObjectStore, StoreError};
+use crate::store::{DeleteRequest, Key, ObjectStore, StoreError, StoreErrorKind};
 
 const AT_ONCE: usize = 16;
 
+/// Whether a gateway that knows no bulk deletes may have failed so.
+fn may_lack_bulk_deletes(kind: StoreErrorKind) -> bool {
+    matches!(
+        kind,
+        StoreErrorKind::Server
+            | StoreErrorKind::Malformed
+            | StoreErrorKind::TimedOut
+            | StoreErrorKind::Unreachable
+    )
+}
+
 impl Conditional {
-    /// Sends a bulk delete, or deletes one by one where the store refuses that as a whole.
+    /// Sends a bulk delete, or deletes one by one where the store refuses that as a whole,
+    /// or leaves it without an answer while it answers others.
     pub(super) async fn send_many(
         &self,
         requests: Vec<DeleteRequest>,
@@ -19,18 +32,52 @@ impl Conditional {
         if self.abilities().get().bulk_deletes == BulkDeletes::Refused {
             return Ok(self.delete_one_by_one(requests).await);
         }
-        let refusal = match self.store.delete_many(requests.clone()).await {
-            Err(error) if error.kind.is_refusal() => error,
-            answer => return answer,
-        };
+        let (mut rest, mut failed) = (requests, Vec::new());
+        loop {
+            let began = Instant::now();
+            let error = match self.store.delete_many(rest.clone()).await {
+                Ok(of_rest) => {
+                    self.abilities().takes_bulk_deletes();
+                    failed.extend(of_rest);
+                    return Ok(failed);
+                }
+                Err(error) => error,
+            };
+            if error.kind.is_refusal_of_bulk() {
+                failed.extend(self.after_refusal(rest, &error).await);
+                return Ok(failed);
+            }
+            if rest.is_empty() || !may_lack_bulk_deletes(error.kind) {
+                return Err(error);
+            }
+            // One delete tells a store without bulk deletes from an outage.
+            let probe = rest.remove(0);
+            let key = probe.key.clone();
+            match self.delete(probe).await {
+                Err(no_answer) if no_answer.kind.is_no_answer() => return Err(error),
+                answer => failed.extend(answer.err().map(|error| (key, error))),
+            }
+            if self.abilities().leaves_bulk_deletes(&error, began) {
+                failed.extend(self.delete_one_by_one(rest).await);
+                return Ok(failed);
+            }
+        }
+    }
+
+    /// Deletes one by one what the store has refused to delete in bulk.
+    async fn after_refusal(
+        &self,
+        requests: Vec<DeleteRequest>,
+        refusal: &StoreError,
+    ) -> Vec<(Key, StoreError)> {
         let count = requests.len();
         let failed = self.delete_one_by_one(requests).await;
         let same = failed.iter().filter(|(_, it)| it.kind == refusal.kind);
         // Otherwise it is about the objects, or about all deletes.
         if same.count() < count {
-            self.abilities().refuses_bulk_deletes(&refusal);
+            self.abilities().refuses_bulk_deletes(refusal);
         }
-        Ok(failed)
+        failed
     }
 
     /// Returns those that failed. Once the store does not serve, none of the rest is sent.
@@ -116,6 +163,56 @@ mod tests {
         assert_eq!(failed.len(), 5);
         store.delete_many(requests).await.unwrap();
         assert_eq!(faulty.seen(StoreOp::DeleteMany), 2);
+    }
+
+    #[tokio::test]
+    async fn refused_by_whatever_code_objects_go_one_by_one() {
+        for kind in [
+            StoreErrorKind::NotFound,
+            StoreErrorKind::Conflict,
+            StoreErrorKind::PreconditionFailed,
+        ] {
+            let (faulty, store, requests) = with_objects(kind).await;
+            for _ in 0..2 {
+                let failed = store.delete_many(requests.clone()).await.unwrap();
+                assert!(failed.is_empty(), "{kind:?}: {failed:?}");
+            }
+            assert_eq!(faulty.seen(StoreOp::DeleteMany), 1, "{kind:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn left_without_an_answer_twice_while_others_are_answered_objects_go_one_by_one() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::Server).await;
+        for _ in 0..2 {
+            let failed = store.delete_many(requests.clone()).await.unwrap();
+            assert!(failed.is_empty(), "{failed:?}");
+        }
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 2);
+        assert_eq!(faulty.seen(StoreOp::Delete), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bulk_deletes_without_an_answer_are_tried_again_later() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::Server).await;
+        store.delete_many(requests.clone()).await.unwrap();
+        tokio::time::sleep(crate::store::abilities::BULK_PAUSE).await;
+        store.delete_many(requests).await.unwrap();
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 3);
+    }
+
+    #[tokio::test]
+    async fn in_an_outage_a_bulk_delete_is_followed_by_one_delete() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::Unreachable).await;
+        let down = Fault::Before(StoreErrorKind::Unreachable);
+        for nth in 1..9 {
+            faulty.plan(StoreOp::Delete, nth, down);
+        }
+        for _ in 0..3 {
+            assert!(store.delete_many(requests.clone()).await.is_err());
+        }
+        assert_eq!(faulty.seen(StoreOp::Delete), 3);
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 3);
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
 //! Deletes, one by one and in bulk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aws_sdk_s3::operation::RequestId;
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_sdk_s3::operation::delete_objects::DeleteObjectsOutput;
+use aws_sdk_s3::types::{Delete, Error, ObjectIdentifier};
 use futures::stream::{self, StreamExt};
 
 use super::S3Store;
@@ -98,18 +99,31 @@ async fn delete_together(
         .send()
         .await;
     let answer = answer.map_err(|error| translate(StoreOp::DeleteMany, &first, error))?;
+    Ok(refusals(&answer, requests))
+}
+
+/// Which of the deletes were not done.
+fn refusals(
+    answer: &DeleteObjectsOutput,
+    requests: Vec<DeleteRequest>,
+) -> Vec<(DeleteRequest, Refusal)> {
+    let asked: HashSet<&str> = requests.iter().map(|it| it.key.as_str()).collect();
+    let is_of_others = |error: &&Error| error.key().is_none_or(|key| !asked.contains(key));
+    if let Some(error) = answer.errors().iter().find(is_of_others) {
+        let detail = refused_detail(error.code(), error.message(), answer.request_id());
+        tracing::debug!(key = error.key(), %detail, "a bulk delete failed for a key that it was not asked for");
+        // Which of them it means nobody knows, and it tells of no other.
+        let unknown = requests.into_iter().map(|it| (it, Refusal::Unknown));
+        return unknown.collect();
+    }
     let mut refused = HashMap::new();
     for error in answer.errors() {
         let key = Key::new(error.key().unwrap_or_default());
         let detail = refused_detail(error.code(), error.message(), answer.request_id());
         let kind = error.code().and_then(kind_of_code);
         let refusal = kind.map_or(Refusal::Unknown, |kind| {
-            Refusal::Known(StoreError::new(
-                kind,
-                StoreOp::DeleteMany,
-                key.clone(),
-                detail,
-            ))
+            let op = StoreOp::DeleteMany;
+            Refusal::Known(StoreError::new(kind, op, key.clone(), detail))
         });
         refused.insert(key, refusal);
     }
@@ -118,7 +132,7 @@ async fn delete_together(
         let refusal = refused.remove(&request.key)?;
         Some((request, refusal))
     };
-    Ok(requests.into_iter().filter_map(of_request).collect())
+    requests.into_iter().filter_map(of_request).collect()
 }
 
 /// The store's own words about one key.

@@ -208,6 +208,68 @@ fn a_directory_whose_files_are_refused_while_its_removal_waits_is_not_empty() {
     }
 }
 
+#[test]
+fn bulk_deletes_that_nothing_answers_in_s3s_words_go_one_by_one() {
+    const HTML: &str = "Content-Type: text/html\r\n";
+    let answers = [
+        Fault::Page(502, HTML, "<html><body>Bad Gateway</body></html>"),
+        Fault::Page(200, "", ""),
+        Fault::Page(200, HTML, "<html><body>Welcome</body></html>"),
+        Fault::Reset,
+    ];
+    let durabilities = DURABILITIES.into_iter().cycle();
+    for (fault, durability) in answers.into_iter().zip(durabilities) {
+        let (plan, proxy) = plan();
+        let mount = plan.durability(durability).start();
+        make_files(&mount, "first");
+        proxy.rule(Rule::on("DeleteObjects", fault).always());
+        let gone = rm(&mount.path("d"));
+        assert!(gone.status.success(), "{fault:?}: {gone:?}");
+        mount.wait_for_keys("nothing", <[String]>::is_empty);
+        make_files(&mount, "second");
+        assert_eq!(mount.object("d/42").unwrap(), b"second");
+        assert!(rm(&mount.path("d")).status.success());
+        said_once(&mount, "and no bulk delete");
+        stops_without_a_delete(mount, &proxy);
+    }
+}
+
+#[test]
+fn bulk_deletes_that_are_refused_by_a_code_about_objects_go_one_by_one() {
+    let answers = [
+        Fault::Page(404, "", ""),
+        Fault::Answer(404, "NoSuchKey"),
+        Fault::Answer(409, "OperationAborted"),
+        Fault::Answer(412, "PreconditionFailed"),
+    ];
+    let durabilities = DURABILITIES.into_iter().cycle();
+    for (fault, durability) in answers.into_iter().zip(durabilities) {
+        let (plan, proxy) = plan();
+        let mount = plan.durability(durability).start();
+        make_files(&mount, "bytes");
+        proxy.rule(Rule::on("DeleteObjects", fault).always());
+        let gone = rm(&mount.path("d"));
+        assert!(gone.status.success(), "{fault:?}: {gone:?}");
+        mount.wait_for_keys("nothing", <[String]>::is_empty);
+        said_once(&mount, REFUSED);
+        assert!(!mount.log().contains("another client"), "{fault:?}");
+        stops_without_a_delete(mount, &proxy);
+    }
+}
+
+#[test]
+fn an_error_of_a_bulk_delete_for_a_key_that_it_does_not_name_is_no_success() {
+    for name in ["", "%64%2F", "elsewhere"] {
+        let (plan, proxy) = plan();
+        let mount = plan.start();
+        make_files(&mount, "kept");
+        proxy.rule(Rule::on("DeleteObjects", Fault::RefuseKeysAs(name)).always());
+        assert!(rm(&mount.path("d")).status.success(), "{name}");
+        mount.wait_for_keys(name, <[String]>::is_empty);
+        stops_without_a_delete(mount, &proxy);
+    }
+}
+
 /// As `rclone serve s3` answers for a directory that is not there, again and again.
 #[test]
 fn what_bulk_deletes_fail_for_goes_one_by_one_and_what_is_not_there_is_gone() {
