@@ -85,10 +85,9 @@ pub async fn connect(
         }
     };
     if let StartupCheck::Nothing(abilities) = asking {
-        let unanswered = Vec::new();
         return Ok(connected(Probed {
             abilities,
-            unanswered,
+            ..Probed::default()
         }));
     }
     let listing = ListRequest {
@@ -107,6 +106,7 @@ pub async fn connect(
     let probed = probe::abilities(&*store, &config.prefix).await;
     app_folder::provide(&*store, config).await;
     probe::warn_of_missing(&probed.abilities);
+    probe::warn_of_refused_writes(&probed);
     Ok(connected(probed))
 }
 

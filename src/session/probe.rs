@@ -12,7 +12,7 @@ use crate::store::{
     Ability, BulkDeletes, CompleteMultipartRequest, CompletedPart, CopyRequest,
     CreateMultipartRequest, DeleteQueue, DeleteRequest, ETag, Key, LateChanges, LateObject,
     ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreAbilities, StoreError,
-    StoreErrorKind, StoreHealth, UploadId, UploadPartRequest, WriteCondition,
+    StoreErrorKind, StoreHealth, UploadId, UploadPartRequest, WriteCondition, log_failure,
     told_refusal,
 };
 
@@ -31,6 +31,8 @@ pub struct Probed {
     pub abilities: StoreAbilities,
     /// Scratch objects that the store may make yet: nobody waits for the answer any more.
     pub unanswered: Vec<Key>,
+    /// Why no scratch object can be written.
+    pub refused: Option<StoreError>,
 }
 
 /// Finds out which conditions the store heeds, with four scratch objects of one
@@ -61,6 +63,7 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
         .filter(|(_, put)| is_unanswered(put))
         .map(|(key, _)| key.clone())
         .collect();
+    let mut refused = None;
     let mut abilities = match first.and(second).and(third).and(fourth) {
         Ok(()) => {
             let upload = upload.as_ref();
@@ -77,6 +80,7 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
         }
         Err(error) => {
             tracing::info!(%error, "cannot tell which conditional requests the store honours");
+            refused = Some(error);
             StoreAbilities::default()
         }
     };
@@ -95,6 +99,28 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
     Probed {
         abilities,
         unanswered,
+        refused,
+    }
+}
+
+/// Warns that nothing can be written, where the store has answered and does not take a
+/// scratch object.
+pub fn warn_of_refused_writes(probed: &Probed) {
+    let Some(error) = &probed.refused else {
+        return;
+    };
+    let is_answer = !error.kind.is_no_answer()
+        || matches!(
+            error.kind,
+            StoreErrorKind::Server | StoreErrorKind::Malformed
+        );
+    if is_answer {
+        log_failure!(
+            warn,
+            error,
+            [],
+            "this store does not take objects: writes will fail until it does; check the permissions of the credentials (s3:PutObject) and --sse, --acl and --storage-class, or mount with --read-only"
+        );
     }
 }
 

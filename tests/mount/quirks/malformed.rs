@@ -135,3 +135,21 @@ fn a_listing_that_is_the_same_page_for_ever_ends_at_the_second() {
     let asked = proxy.seen("ListObjectsV2") - before;
     assert!(asked <= 6, "{asked} pages");
 }
+
+#[test]
+fn a_store_that_takes_no_objects_is_told_at_the_mount() {
+    for (status, code) in [(403, "AccessDenied"), (500, "InternalError")] {
+        let (plan, proxy) = plan();
+        proxy.rule(Rule::on("PutObject", Fault::Answer(status, code)).of_store());
+        let mount = plan.start();
+        let log = mount.log();
+        let told = "this store does not take objects: writes will fail";
+        let lines = log.lines().filter(|line| line.contains(told));
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        assert!(
+            lines[0].contains(code) && lines[0].contains("PutObject"),
+            "{log}"
+        );
+    }
+}
