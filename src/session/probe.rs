@@ -9,11 +9,11 @@ use tokio::time::sleep;
 
 use crate::backoff::Backoff;
 use crate::store::{
-    Ability, BulkDeletes, CompleteMultipartRequest, CompletedPart, CopyRequest,
+    Ability, BulkDeletes, CompleteMultipartRequest, CompletedPart, Copies, CopyRequest,
     CreateMultipartRequest, DeleteQueue, DeleteRequest, ETag, Key, LateChanges, LateObject,
-    ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreAbilities, StoreError,
+    ObjectHeaders, ObjectStore, PartNumber, PutAnswer, PutRequest, StoreAbilities, StoreError,
     StoreErrorKind, StoreHealth, UploadId, UploadPartRequest, WriteCondition, log_failure,
-    told_refusal,
+    told_no_copies, told_refusal,
 };
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
@@ -124,8 +124,11 @@ pub fn warn_of_refused_writes(probed: &Probed) {
     }
 }
 
-/// Warns of the conditions that the store does not heed.
+/// Warns of the conditions that the store does not heed, and of copies.
 pub fn warn_of_missing(abilities: &StoreAbilities) {
+    if abilities.copies == Copies::Refused {
+        told_no_copies(None);
+    }
     let missing = abilities.missing();
     if !missing.is_empty() {
         let missing: Vec<_> = missing.iter().map(|op| op.name()).collect();
@@ -277,18 +280,39 @@ impl Probe<'_> {
             self.store.delete_many(vec![delete(bulk)]),
         );
         // The copy needs its source, and is not to meet the PUT of its target.
-        let copy = self.store.copy(copy).await;
+        let copied = self.store.copy(copy.clone()).await;
+        let copies = self.copies(&copied, copy).await;
         let delete = self.store.delete(delete(deleted)).await;
         StoreAbilities {
             put: ability(put),
             complete,
-            copy: ability(copy),
+            copy: ability(copied),
             delete: ability(delete),
             delete_many: ability(delete_many.and_then(|failed| {
                 let failed = failed.into_iter().next();
                 failed.map_or(Ok(()), |(_, error)| Err(error))
             })),
             bulk_deletes: BulkDeletes::Taken,
+            copies,
+        }
+    }
+
+    /// Whether what has refused a copy on a condition takes one without.
+    async fn copies(
+        &self,
+        on_condition: &Result<PutAnswer, StoreError>,
+        copy: CopyRequest,
+    ) -> Copies {
+        if !matches!(on_condition, Err(error) if error.kind == StoreErrorKind::Unsupported) {
+            return Copies::Taken;
+        }
+        let copy = CopyRequest {
+            condition: WriteCondition::Always,
+            ..copy
+        };
+        match self.store.copy(copy).await {
+            Err(error) if error.kind == StoreErrorKind::Unsupported => Copies::Refused,
+            Ok(_) | Err(_) => Copies::Taken,
         }
     }
 

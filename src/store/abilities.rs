@@ -1,4 +1,4 @@
-//! Which conditions a store heeds, and whether it has bulk deletes.
+//! Which conditions a store heeds, and whether it has bulk deletes and copies.
 
 use std::time::Duration;
 
@@ -37,6 +37,17 @@ pub enum BulkDeletes {
     Refused,
 }
 
+/// Whether a store copies objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Copies {
+    /// As far as is known.
+    #[default]
+    Taken,
+    /// They are read and sent.
+    Refused,
+}
+
 /// The conditions that each kind of change may carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StoreAbilities {
@@ -47,6 +58,8 @@ pub struct StoreAbilities {
     pub delete_many: Ability,
     #[serde(default)]
     pub bulk_deletes: BulkDeletes,
+    #[serde(default)]
+    pub copies: Copies,
 }
 
 /// Those that may carry a condition.
@@ -66,6 +79,7 @@ impl StoreAbilities {
         delete: Ability::Heeded,
         delete_many: Ability::Heeded,
         bulk_deletes: BulkDeletes::Taken,
+        copies: Copies::Taken,
     };
 
     /// Of a store that heeds no condition.
@@ -77,6 +91,7 @@ impl StoreAbilities {
         delete: Ability::Missing,
         delete_many: Ability::Missing,
         bulk_deletes: BulkDeletes::Taken,
+        copies: Copies::Taken,
     };
 
     /// Of a kind of change; other requests need no ability.
@@ -84,6 +99,8 @@ impl StoreAbilities {
         match op {
             StoreOp::Put => self.put,
             StoreOp::CompleteMultipart => self.complete,
+            // What is never sent needs no condition.
+            StoreOp::Copy if self.copies == Copies::Refused => Ability::Heeded,
             StoreOp::Copy => self.copy,
             StoreOp::Delete => self.delete,
             StoreOp::DeleteMany if self.bulk_deletes == BulkDeletes::Refused => self.delete,
@@ -134,6 +151,15 @@ pub fn told_refusal(refusal: &StoreError) {
     tracing::warn!(error = %refusal, "this store refuses bulk deletes: objects are deleted one by one");
 }
 
+/// To be told once a mount.
+pub fn told_no_copies(refusal: Option<&StoreError>) {
+    let error = refusal.map(tracing::field::display);
+    tracing::warn!(
+        error,
+        "this store has no CopyObject: files that are renamed or changed in their attributes are read and sent again"
+    );
+}
+
 /// What is known of the store now; shared by who asks it and who sends changes.
 #[derive(Debug, Default)]
 pub struct KnownAbilities(Mutex<StoreAbilities>, Mutex<UnansweredBulk>);
@@ -166,6 +192,10 @@ impl KnownAbilities {
     /// The store has refused a condition as something that it does not know.
     pub fn lacks(&self, op: StoreOp) {
         self.0.lock().set(op, Ability::Missing);
+    }
+
+    /// It has taken the same without the condition.
+    pub fn told_lacking(op: StoreOp) {
         tracing::warn!(%op, "this store has no such conditional request: comparing before sending");
     }
 
@@ -184,6 +214,9 @@ impl KnownAbilities {
         if found.bulk_deletes == BulkDeletes::Refused {
             known.bulk_deletes = BulkDeletes::Refused;
         }
+        if found.copies == Copies::Refused {
+            known.copies = Copies::Refused;
+        }
         *known != before
     }
 
@@ -197,6 +230,14 @@ impl KnownAbilities {
         if known.bulk_deletes != BulkDeletes::Refused {
             known.bulk_deletes = BulkDeletes::Refused;
             told_refusal(refusal);
+        }
+    }
+
+    /// The store has refused a copy, without a condition too.
+    pub fn refuses_copies(&self, refusal: &StoreError) {
+        let before = std::mem::replace(&mut self.0.lock().copies, Copies::Refused);
+        if before != Copies::Refused {
+            told_no_copies(Some(refusal));
         }
     }
 

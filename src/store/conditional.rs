@@ -5,6 +5,7 @@
 //! is looked where nobody knows what the store does with it, and before bulk deletes.
 //! `Unanswered` keeps late changes of this mount apart.
 
+mod part_copies;
 mod single_deletes;
 
 use std::collections::HashMap;
@@ -13,7 +14,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 
-use super::abilities::{Ability, BulkDeletes, KnownAbilities};
+use part_copies::PartCopies;
+
+use super::abilities::{Ability, BulkDeletes, Copies, KnownAbilities};
 use super::change::{Change, Leaves};
 use super::request::*;
 use super::{
@@ -34,6 +37,7 @@ pub struct Conditional {
     store: Arc<dyn ObjectStore>,
     /// Those that the store below waits for: nothing may wait after a look.
     late: LateChanges,
+    part_copies: PartCopies,
 }
 
 /// What a look before a delete has found.
@@ -46,7 +50,11 @@ enum Found {
 
 impl Conditional {
     pub fn new(store: Arc<dyn ObjectStore>, late: LateChanges) -> Self {
-        Self { store, late }
+        Self {
+            part_copies: PartCopies::new(store.clone()),
+            store,
+            late,
+        }
     }
 
     fn abilities(&self) -> &KnownAbilities {
@@ -83,7 +91,8 @@ impl Conditional {
                 if error.kind == StoreErrorKind::Unsupported && ability != Ability::Missing =>
             {
                 self.abilities().lacks(op);
-                send().await
+                let answer = send().await;
+                answer.inspect(|_| KnownAbilities::told_lacking(op))
             }
             answer => answer,
         }
@@ -269,9 +278,19 @@ impl ObjectStore for Conditional {
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        if self.abilities().get().copies == Copies::Refused {
+            let (kind, op) = (StoreErrorKind::Unsupported, StoreOp::Copy);
+            let why = "this store has no CopyObject";
+            return Err(StoreError::new(kind, op, request.target, why));
+        }
         let send = || self.store.copy(request.clone());
         let place = (&request.target, &request.condition);
-        self.change(StoreOp::Copy, &request, place, send).await
+        let answer = self.change(StoreOp::Copy, &request, place, send).await;
+        answer.inspect_err(|error| {
+            if error.kind == StoreErrorKind::Unsupported {
+                self.abilities().refuses_copies(error);
+            }
+        })
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
@@ -329,7 +348,7 @@ impl ObjectStore for Conditional {
         &self,
         request: UploadPartCopyRequest,
     ) -> Result<CompletedPart, StoreError> {
-        self.store.upload_part_copy(request).await
+        self.part_copies.copy(request).await
     }
 
     async fn complete_multipart(

@@ -190,6 +190,11 @@ impl StoreError {
         Self::new(kind, op, key.clone(), FOUND_BY_A_LOOK)
     }
 
+    /// Whether the store has no `CopyObject`.
+    pub fn is_of_no_copies(&self) -> bool {
+        self.kind == StoreErrorKind::Unsupported && self.op == StoreOp::Copy
+    }
+
     /// Whether it tells nothing of what the store does with conditions.
     pub fn is_of_a_look(&self) -> bool {
         self.detail == FOUND_BY_A_LOOK

@@ -37,7 +37,9 @@ mod retry;
 pub mod s3;
 mod unanswered;
 
-pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
+pub use abilities::{
+    Ability, BulkDeletes, Copies, KnownAbilities, StoreAbilities, told_no_copies, told_refusal,
+};
 pub use access_keys::{AccessKeys, GivenKeys, KeySource};
 pub use body::{Body, BodySink, BodySource, BodyStream, SummedBytes, pieces};
 pub use change::{Change, Leaves};

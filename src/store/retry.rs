@@ -31,7 +31,7 @@ const ATTEMPT_LEAST: Duration = Duration::from_secs(1);
 /// Attempts at bytes that arrive damaged: a line damages them now and then, a
 /// damaged object always.
 const DAMAGED_ATTEMPTS: u32 = 4;
-/// Attempts at a question whose answer is none of S3's.
+/// Attempts at a question, or at a copy into an upload, whose answer is none of S3's.
 const MALFORMED_ATTEMPTS: u32 = 6;
 /// Attempts at a bulk delete that the store does not answer, or not so that it can be read.
 const BULK_ATTEMPTS: u32 = 3;
@@ -256,7 +256,9 @@ impl Retry {
             // The second one looks at what the first has done.
             StoreErrorKind::TimedOut if error.op == StoreOp::DeleteMany => attempts < 2,
             // The next answer may be whole; that of a store of another kind never is.
-            StoreErrorKind::Malformed if error.op.asks() => attempts < MALFORMED_ATTEMPTS,
+            StoreErrorKind::Malformed if error.op.asks() || error.op == StoreOp::UploadPartCopy => {
+                attempts < MALFORMED_ATTEMPTS
+            }
             // A refused completion ends the upload: its parts have to be sent again.
             StoreErrorKind::Conflict => error.op != StoreOp::CompleteMultipart,
             kind => kind.is_transient(),

@@ -9,15 +9,17 @@ use super::written_headers::WrittenHeaders;
 use crate::error::FsError;
 use crate::store::{
     COPY_LIMIT_BYTES, CompleteMultipartRequest, CompletedPart, CopyHeaders, CopyRequest,
-    CreateMultipartRequest, ETag, HeadRequest, Key, ObjectHeaders, ObjectMeta, ObjectStore,
-    PART_COUNT_LIMIT, PART_MIN_BYTES, PartNumber, StoreErrorKind, UploadId, UploadPartCopyRequest,
-    UserMetadata, WriteCondition, if_there,
+    CreateMultipartRequest, ETag, GetRequest, HeadRequest, Key, ObjectHeaders, ObjectMeta,
+    ObjectStore, PART_COUNT_LIMIT, PART_MIN_BYTES, PartNumber, PutRequest, StoreError,
+    StoreErrorKind, UploadId, UploadPartCopyRequest, UserMetadata, WriteCondition, if_there,
 };
 
 /// Parts of one copy that are under way at once; no bytes pass through here.
 const PARTS_AT_ONCE: usize = 16;
 /// What tells one client's file from another's with the same bytes, where it is stored.
 const MTIME: &str = "mtime";
+/// What is longer is sent in parts where a store has no copies.
+const READ_WHOLE_LIMIT_BYTES: u64 = 16 << 20;
 /// Attempts of a copy whose target other clients replace meanwhile.
 const REPLACE_TRIES: usize = 8;
 
@@ -185,7 +187,14 @@ impl Copier {
         };
         let error = match self.store.copy(request).await {
             Ok(answer) => return Ok(answer.etag),
-            Err(error) => error,
+            Err(error) if !error.is_of_no_copies() => error,
+            Err(_) if task.size_bytes > READ_WHOLE_LIMIT_BYTES => {
+                return self.copy_in_parts(task, condition).await;
+            }
+            Err(_) => match self.read_and_put(task, &condition).await? {
+                Ok(etag) => return Ok(etag),
+                Err(error) => error,
+            },
         };
         // By an attempt of its own, whose answer was lost?
         let refused = error.kind == StoreErrorKind::PreconditionFailed && error.maybe_applied;
@@ -198,6 +207,33 @@ impl Copier {
             return Ok(task.version.clone());
         }
         Err(error.into())
+    }
+
+    /// A copy where the store has none: the outer errors are those of the source.
+    async fn read_and_put(
+        &self,
+        task: &CopyTask,
+        condition: &WriteCondition,
+    ) -> Result<Result<ETag, StoreError>, FsError> {
+        let mut headers = self.headers(task).await?;
+        headers.tags = self.tags(&task.source).await?;
+        let get = GetRequest {
+            key: task.source.clone(),
+            range: None,
+            if_match: Some(task.version.clone()),
+            sink: None,
+        };
+        let body = self.store.get(get).await?.body;
+        if body.len() as u64 != task.size_bytes {
+            return Err(FsError::STALE);
+        }
+        let request = PutRequest {
+            key: task.target.clone(),
+            body,
+            headers,
+            condition: condition.clone(),
+        };
+        Ok(self.store.put(request).await.map(|made| made.etag))
     }
 
     /// Whether what is under the new key is a copy that was begun here. Where the name is

@@ -2,6 +2,7 @@
 
 mod checksums;
 mod codes;
+mod copies;
 mod deletes;
 mod errors_in_200;
 mod listings;
