@@ -142,7 +142,9 @@ impl Outbox {
         let sent: Arc<dyn ByteSource> = source.clone();
         match self.uploader.upload(&target, &sent).await {
             Ok(made) => {
-                if is_long {
+                // One whose bytes were found there may not have been completed: it is aborted
+                // at the end, and known until then.
+                if is_long && made.found.is_none() {
                     self.checkpoint.end(path);
                 }
                 if trying.is_some() {

@@ -388,6 +388,13 @@ mod tests {
         Uploader::new(store.clone(), PartSize::new(5 << 20).unwrap(), copy, 1)
     }
 
+    async fn settle(uploader: &Uploader) {
+        tokio::select! {
+            () = uploader.abort_queued() => {}
+            () = uploader.aborts_settled() => {}
+        }
+    }
+
     async fn stored(store: &Faulty) -> Bytes {
         let request = GetRequest {
             key: Key::new("k"),
@@ -463,18 +470,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_upload_whose_bytes_another_client_has_put_meanwhile_is_aborted() {
+        let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let (uploader, source) = (uploader(&store), source());
+        fail_at_part(&store, 2, (&uploader, &source)).await;
+        let put = crate::store::PutRequest {
+            key: Key::new("k"),
+            body: source.bytes.clone(),
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::Always,
+        };
+        let theirs = store.put(put).await.unwrap().etag;
+        let target = UploadTarget {
+            key: Key::new("k"),
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::IfAbsent,
+            known: WriteCondition::IfAbsent,
+            len: source.bytes.len() as u64,
+            prior: PriorAttempt::Maybe,
+        };
+        let sent: Arc<dyn ByteSource> = source.clone();
+        let found = uploader.upload(&target, &sent).await.unwrap();
+        assert_eq!(found.etag, theirs);
+        settle(&uploader).await;
+        assert_eq!(store.seen(StoreOp::AbortMultipart), 1);
+    }
+
+    #[tokio::test]
     async fn an_upload_that_nobody_goes_on_with_is_aborted() {
         let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
         let (uploader, source) = (uploader(&store), source());
         fail_at_part(&store, 2, (&uploader, &source)).await;
         source.set_multipart(None);
-        let settled = async {
-            tokio::select! {
-                () = uploader.abort_queued() => {}
-                () = uploader.aborts_settled() => {}
-            }
-        };
-        settled.await;
+        settle(&uploader).await;
         assert_eq!(store.seen(StoreOp::AbortMultipart), 1);
         let upload = source.sending.lock().clone().unwrap().upload;
         let request = ListPartsRequest {

@@ -242,6 +242,9 @@ impl Uploader {
                     && let Some(found) = find_own(&self.parts, target, source, began).await?
                 {
                     tracing::info!(key = %target.key, "an earlier attempt had been applied");
+                    // It may be of another client, with the same bytes: then this upload is
+                    // left, and is aborted. Of one that was completed, nothing is.
+                    source.set_multipart(None);
                     return Ok(found);
                 }
                 Err(if target.condition == WriteCondition::IfAbsent {

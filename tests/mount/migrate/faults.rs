@@ -273,3 +273,39 @@ fn uploads_of_a_file_that_is_gone_are_aborted_by_the_next_run() {
     all.ends("import", &["--yes"], 0);
     all.assert_equal();
 }
+
+#[test]
+fn an_upload_in_parts_is_aborted_where_another_client_has_put_the_same_bytes() {
+    let all = Migration::new();
+    let bytes = pattern(24 * MIB, 13);
+    all.file("long", &bytes);
+    let held = all.proxy.hold(
+        Side::BeforeServer,
+        Rule::on("CompleteMultipartUpload", Fault::Pass).always(),
+    );
+    let (ended, ()) = beside(&all, 0, || {
+        held.wait_for(1);
+        all.object("long", &bytes);
+        held.open();
+    });
+    assert_eq!(ended.count("equal"), 1, "{}", ended.said);
+    all.assert_equal();
+    // What could not be aborted is known to the next run.
+    all.proxy.heal();
+    all.client.delete(&all.bucket, "media/long");
+    let held = all.proxy.hold(
+        Side::BeforeServer,
+        Rule::on("CompleteMultipartUpload", Fault::Pass).always(),
+    );
+    all.proxy
+        .rule(Rule::on("AbortMultipartUpload", Fault::Answer(403, "AccessDenied")).always());
+    beside(&all, 4, || {
+        held.wait_for(1);
+        all.object("long", &bytes);
+        held.open();
+    });
+    assert_eq!(all.client.unfinished_uploads(&all.bucket), ["media/long"]);
+    all.proxy.heal();
+    all.ends("import", &["--yes"], 0);
+    all.assert_equal();
+}
