@@ -14,6 +14,9 @@ use crate::telemetry;
 /// Between two lines of progress, where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// Of those that are equal.
+const BY_SIZE_AND_TIME: &str = "  by size, time";
+
 /// Prints a name that is not equal on both sides, or whose object or file is gone or mended.
 pub fn line(line: &Line) {
     let is_moved = matches!(
@@ -56,6 +59,11 @@ pub fn summary(summary: &Summary) -> io::Result<()> {
     for (symbol, words) in Symbol::ALL.into_iter().zip(words) {
         let symbol_text = symbol.text();
         writeln!(out, "{symbol_text} {words:22}{}", tally(counts.of(symbol)))?;
+    }
+    let fast = counts.by_size_and_time;
+    if fast.names > 0 {
+        let words = "equal by size and time";
+        writeln!(out, "  {words:22}{}, which proves nothing", tally(fast))?;
     }
     let done = [
         ("sent", counts.sent),
@@ -121,12 +129,14 @@ impl Operator for Console {
             ("new", plan.new),
             ("changed", plan.changed),
             ("equal", plan.equal),
+            (BY_SIZE_AND_TIME, plan.by_size_and_time),
             ("refused", plan.refused),
             ("not compared", plan.failed),
             ("to delete", plan.to_delete),
         ];
-        for (words, row) in rows {
-            eprintln!("{words:14}{}", tally(row));
+        let is_told = |(words, row): &(&str, Tally)| *words != BY_SIZE_AND_TIME || row.names > 0;
+        for (words, row) in rows.into_iter().filter(is_told) {
+            eprintln!("{words:16}{}", tally(row));
         }
         if self.yes {
             return true;

@@ -28,7 +28,7 @@ const BATCH_LIMIT: usize = 256;
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    #[error("another import or export of the same places is running")]
+    #[error("another import or export of the same places is running: wait for its end")]
     InUse,
     #[error("the checkpoint {path} cannot be used")]
     Unusable { path: PathBuf, source: redb::Error },

@@ -1,9 +1,10 @@
 //! Objects that the source does not have, deleted once all else is done.
 
 use super::entry::Object;
+use super::failures::NotMoved;
 use super::outbox::Outbox;
-use super::report::{Done, Line, Symbol};
-use crate::store::{DELETE_MANY_LIMIT, DeleteRequest, ETag, Key, StoreError};
+use super::report::{Again, Done, Line, Symbol};
+use crate::store::{DELETE_MANY_LIMIT, DeleteRequest, ETag, Key, StoreError, StoreErrorKind};
 
 /// Objects that are deleted with one request.
 pub const BATCH_LIMIT: usize = DELETE_MANY_LIMIT;
@@ -30,8 +31,12 @@ impl Outbox {
         let key = self.key_of(&object.path);
         match failed.iter().find(|(failed, _)| *failed == key) {
             Some((_, error)) => {
+                let again = match error.kind {
+                    StoreErrorKind::PreconditionFailed => Again::Replaces,
+                    _ => NotMoved::from(error).again,
+                };
                 let why = format!("not deleted: {error}");
-                Line::error(&object.path, why)
+                NotMoved { why, again }.line(&object.path)
             }
             None => {
                 Line::new(Symbol::OnlyThere, &object.path, object.size_bytes).done(Done::Deleted)

@@ -11,20 +11,20 @@ use futures::stream::{self, StreamExt};
 use rustix::fs::FlockOperation;
 
 use super::action::Action;
-use super::checkpoint::Checkpoint;
 use super::connect::connect;
 use super::entry::Stat;
+use super::failures::{Failures, NotMoved};
 use super::fetch::Fetcher;
 use super::guards;
 use super::job::Job;
 use super::judge::Judge;
 use super::local_file::{Tree, blocking};
 use super::merge::{Merge, Walking};
-use super::moving::{Approval, MoveSettings, approval, begin, outcome_of};
+use super::moving::{Approval, MoveSettings, approval, begin};
 use super::plan::{Plan, plan};
 use super::plan_counts::Work;
 use super::report::{Done, Line, Report, Symbol};
-use super::run::{Outcome, Summary, run};
+use super::run::{Outcome, Summary, checkpoint, run};
 use super::spill::Spill;
 use super::target_tree::{Ownership, TargetTree};
 use super::throttle::Throttle;
@@ -52,7 +52,7 @@ pub fn export(
         }
         let bucket = connect(job.config).await?;
         let scratch = job.scratch()?;
-        let checkpoint = Arc::new(Checkpoint::open(&scratch)?);
+        let checkpoint = checkpoint(&scratch)?;
         let listing = job.listing(&bucket, &scratch).await?;
         let tree = Tree {
             root: root.clone(),
@@ -126,34 +126,34 @@ async fn act(
     let mut deletes = Spill::new(scratch, "deletes")?;
     let moved = bring(fetcher, actions, &beside, &mut deletes, report).await;
     job.operator.ends();
-    let failed = moved?;
+    let mut failures = moved?;
+    failures.add_if(counts.failed.names > 0);
     let is_kept = counts.unseen > 0 && deletes.len() > 0;
-    let keeps = if failed || counts.failed.names > 0 {
+    let keeps = if failures.any() {
         Some("something was not fetched")
     } else {
         is_kept.then_some("some of what is listed cannot be told")
     };
-    let failed = failed | remove(fetcher, deletes, keeps, report).await?;
+    remove(fetcher, deletes, keeps, report, &mut failures).await?;
     let tree = fetcher.tree.clone();
     let synced = blocking(move || tree.sync()).await;
     synced.context("the disk did not take what was fetched")?;
-    match failed || counts.failed.names > 0 {
-        true => Ok(Outcome::SomeFailed),
+    match failures.outcome(job.operator, report) {
         // Another run would keep them too.
-        false if is_kept => Ok(Outcome::Differences),
-        false => Ok(outcome_of(report)),
+        Outcome::Equal if is_kept => Ok(Outcome::Differences),
+        outcome => Ok(outcome),
     }
 }
 
-/// Fetches; what is to be deleted is put aside. Returns whether something failed.
+/// Fetches; what is to be deleted is put aside. Returns what failed.
 async fn bring(
     fetcher: &Fetcher,
     actions: Spill<Action>,
     beside: &BTreeSet<String>,
     deletes: &mut Spill<(String, Stat)>,
     report: &mut Report,
-) -> anyhow::Result<bool> {
-    let mut failed = false;
+) -> anyhow::Result<Failures> {
+    let mut failures = Failures::default();
     let mut left = Vec::new();
     let lines = stream::iter(actions.read()?).map(|action| async move {
         let action = action?;
@@ -183,7 +183,7 @@ async fn bring(
             _ => {}
         }
         if let Some(line) = line {
-            failed |= line.is_error() && line.odd.is_none();
+            failures.add(&line);
             report.line(&line)?;
         }
     }
@@ -192,24 +192,24 @@ async fn bring(
         let (tree, own) = (fetcher.tree.clone(), path.clone());
         match blocking(move || tree.remove(&own, None)).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                failed = true;
-                report.line(&Line::error(&path, error.to_string()))?;
+                let line = NotMoved::from(error).line(&path);
+                failures.add(&line);
+                report.line(&line)?;
             }
             _ => {}
         }
     }
-    Ok(failed)
+    Ok(failures)
 }
 
-/// Removes files that the bucket does not have, unless something failed. Returns
-/// whether something has.
+/// Removes files that the bucket does not have, unless something `keeps` them.
 async fn remove(
     fetcher: &Fetcher,
     deletes: Spill<(String, Stat)>,
     keeps: Option<&str>,
     report: &mut Report,
-) -> anyhow::Result<bool> {
-    let mut failed = false;
+    failures: &mut Failures,
+) -> anyhow::Result<()> {
     for delete in deletes.read()? {
         let (path, stat) = delete?;
         let line = Line::new(Symbol::OnlyHere, &path, stat.size_bytes);
@@ -221,10 +221,14 @@ async fn remove(
         let removed = blocking(move || tree.remove(&own, Some(&stat))).await;
         let line = match removed {
             Ok(()) => line.done(Done::Deleted),
-            Err(error) => Line::error(&path, format!("not deleted: {error}")),
+            Err(error) => {
+                let NotMoved { why, again } = error.into();
+                let why = format!("not deleted: {why}");
+                NotMoved { why, again }.line(&path)
+            }
         };
-        failed |= line.is_error();
+        failures.add(&line);
         report.line(&line)?;
     }
-    Ok(failed)
+    Ok(())
 }

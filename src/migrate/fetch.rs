@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::described::{GRANTED_BITS, set_xattrs};
 use super::entry::{Object, Odd, Stat};
+use super::failures::NotMoved;
 use super::judge::{Judge, Verdict};
 use super::local_file::{LocalFile, blocking};
 use super::odd_policy::OddPolicies;
@@ -122,8 +123,8 @@ impl Fetcher {
     }
 
     fn failed(&self, object: &Object, failed: Failed) -> Line {
-        let (stops, why) = match failed {
-            Failed::Store(error) => (error.kind.is_no_answer(), error.to_string()),
+        let (stops, failed) = match failed {
+            Failed::Store(error) => (error.kind.is_no_answer(), NotMoved::from(&error)),
             Failed::Disk(error) => {
                 let is_full = matches!(
                     error.kind(),
@@ -131,15 +132,16 @@ impl Fetcher {
                         | io::ErrorKind::QuotaExceeded
                         | io::ErrorKind::ReadOnlyFilesystem
                 );
-                (is_full, error.to_string())
+                (is_full, error.into())
             }
-            Failed::Damaged(why) | Failed::Words(why) => (false, why),
+            Failed::Damaged(why) | Failed::Words(why) => (false, NotMoved::now(why)),
         };
         if stops && !self.stopped.swap(true, Ordering::AcqRel) {
+            let why = &failed.why;
             self.operator
                 .tell(&format!("nothing more is fetched: {why}"));
         }
-        Line::error(&object.path, why)
+        failed.line(&object.path)
     }
 
     async fn fetched(&self, object: &Object, replaces: Option<&Stat>) -> Result<Line, Failed> {
@@ -329,7 +331,7 @@ impl Fetcher {
         let (tree, own) = (self.tree.clone(), path.to_owned());
         match blocking(move || tree.make_directory(&own)).await {
             Ok(()) => None,
-            Err(error) => Some(Line::error(path, error.to_string())),
+            Err(error) => Some(NotMoved::from(error).line(path)),
         }
     }
 }

@@ -8,7 +8,6 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::action::Action;
-use super::checkpoint::Checkpoint;
 use super::connect::connect;
 use super::guards;
 use super::job::Job;
@@ -16,12 +15,12 @@ use super::judge::Judge;
 use super::local_file::Tree;
 use super::manifest;
 use super::merge::{Merge, Walking};
-use super::moving::{Approval, MoveSettings, approval, begin, outcome_of};
+use super::moving::{Approval, MoveSettings, approval, begin};
 use super::outbox::{NOT_TRIED, Outbox};
 use super::plan::{Plan, plan};
 use super::plan_counts::Work;
 use super::report::{Line, Report};
-use super::run::{Outcome, Summary, run};
+use super::run::{Outcome, Summary, checkpoint, run};
 use super::send::Sender;
 use super::throttle::Throttle;
 use super::transfers::Transfers;
@@ -40,7 +39,7 @@ pub fn import(
         guards::not_itself(&job)?;
         let bucket = connect(job.config).await?;
         let scratch = job.scratch()?;
-        let checkpoint = Arc::new(Checkpoint::open(&scratch)?);
+        let checkpoint = checkpoint(&scratch)?;
         let listing = job.listing(&bucket, &scratch).await?;
         let tree = Tree {
             root: Arc::new(root),
@@ -91,11 +90,11 @@ async fn act(
         scratch,
     };
     let one = async |action: &Action| one(&sender, &beside, action).await;
-    let (deletes, mut failed) = transfers.send(actions, one, report).await?;
-    failed |= counts.failed.names > 0;
+    let (deletes, mut failures) = transfers.send(actions, one, report).await?;
+    failures.add_if(counts.failed.names > 0);
     let mut walking = Walking::begin(&sender.tree, job.walk_settings());
     let mut unplaced = None;
-    if let (Some(path), false) = (&settings.manifest, failed) {
+    if let (Some(path), false) = (&settings.manifest, failures.any()) {
         let written = manifest::write(&mut walking, &sender.tree, &beside, path).await;
         match written.with_context(|| format!("--manifest {}", path.display()))? {
             Ok(written) => unplaced = Some(written),
@@ -103,25 +102,29 @@ async fn act(
         }
     }
     let has_changed = walking.digest().await? != walked;
-    failed |= !placed(job, settings, unplaced.filter(|_| !has_changed))?;
+    let is_placed = placed(job, settings, unplaced.filter(|_| !has_changed))?;
+    // Where something was not sent, that is why there is none.
+    failures.add_if(!is_placed && !failures.any());
     if has_changed {
         let why = "the directory changed while it was sent: run again to send what is new";
         job.operator.tell(why);
     }
-    let is_kept = !failed && !has_changed && counts.unseen > 0 && deletes.len() > 0;
-    let keeps = if failed {
+    let is_kept = !failures.any() && !has_changed && counts.unseen > 0 && deletes.len() > 0;
+    let keeps = if failures.any() {
         Some("something was not sent")
     } else if has_changed {
         Some("the directory changed meanwhile")
     } else {
         (counts.unseen > 0).then_some("some of the directory could not be looked at")
     };
-    failed |= transfers.remove(deletes, keeps, report).await?;
-    match failed || has_changed {
-        true => Ok(Outcome::SomeFailed),
+    transfers
+        .remove(deletes, keeps, report, &mut failures)
+        .await?;
+    failures.add_if(has_changed);
+    match failures.outcome(job.operator, report) {
         // Another run would keep them too.
-        false if is_kept => Ok(Outcome::Differences),
-        false => Ok(outcome_of(report)),
+        Outcome::Equal if is_kept => Ok(Outcome::Differences),
+        outcome => Ok(outcome),
     }
 }
 

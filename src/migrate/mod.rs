@@ -20,6 +20,7 @@ mod delete_objects;
 mod described;
 mod entry;
 mod export;
+mod failures;
 mod fetch;
 mod guards;
 mod import;

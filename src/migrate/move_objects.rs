@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::action::Action;
-use super::checkpoint::Checkpoint;
 use super::connect::{Bucket, connect, connect_copying};
 use super::guards;
 use super::judge::Comparison;
 use super::move_plan::{MovePlanSettings, plan_move};
 use super::mover::Mover;
-use super::moving::{Approval, MoveSettings, approval, begin, outcome_of};
+use super::moving::{Approval, MoveSettings, approval, begin};
 use super::object_judge::ObjectJudge;
 use super::odd_policy::OddPolicies;
 use super::operator::{Asking, Operator};
@@ -19,7 +18,7 @@ use super::outbox::Outbox;
 use super::places::ObjectPlace;
 use super::plan::Plan;
 use super::report::{Line, Report};
-use super::run::{Outcome, Summary, listing, requests_of, run, scratch};
+use super::run::{Outcome, Summary, checkpoint, listing, requests_of, run, scratch};
 use super::selection::Selection;
 use super::throttle::Throttle;
 use super::transfers::Transfers;
@@ -54,6 +53,7 @@ impl MoveJob<'_> {
         Asking {
             operator: self.operator,
             allow_empty: self.allow_empty,
+            comparison: self.comparison,
         }
     }
 
@@ -85,7 +85,7 @@ pub fn move_objects(
         let target = connect_copying(job.target, &job.source.bucket).await?;
         guards::not_the_same((job.source, &source), (job.target, &target))?;
         let scratch = job.scratch(&source, &target)?;
-        let checkpoint = Arc::new(Checkpoint::open(&scratch)?);
+        let checkpoint = checkpoint(&scratch)?;
         let (listed_source, listed_target) = tokio::try_join!(
             listing(job.source, &source, &scratch),
             listing(job.target, &target, &scratch)
@@ -168,19 +168,20 @@ async fn act(
         scratch,
     };
     let one = async |action: &Action| one(mover, action).await;
-    let (deletes, failed) = transfers.send(actions, one, report).await?;
-    let failed = failed || counts.failed.names > 0;
+    let (deletes, mut failures) = transfers.send(actions, one, report).await?;
+    failures.add_if(counts.failed.names > 0);
     let is_kept = counts.unseen > 0 && deletes.len() > 0;
-    let keeps = match failed {
+    let keeps = match failures.any() {
         true => Some("something was not brought over"),
         false => is_kept.then_some("some of what is listed cannot be told"),
     };
-    let failed = failed | transfers.remove(deletes, keeps, report).await?;
-    match failed {
-        true => Ok(Outcome::SomeFailed),
+    transfers
+        .remove(deletes, keeps, report, &mut failures)
+        .await?;
+    match failures.outcome(&mover.outbox.operator, report) {
         // Another run would keep them too.
-        false if is_kept => Ok(Outcome::Differences),
-        false => Ok(outcome_of(report)),
+        Outcome::Equal if is_kept => Ok(Outcome::Differences),
+        outcome => Ok(outcome),
     }
 }
 

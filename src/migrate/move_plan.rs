@@ -136,7 +136,7 @@ impl MovePlanner<'_> {
         let bytes = source.size_bytes;
         match verdict {
             Verdict::Equal(proof) => {
-                self.counts.equal.add(bytes);
+                self.counts.add_equal(bytes, proof);
                 self.report.line(&Line::proved(&source.path, bytes, proof))
             }
             Verdict::Different(_) => {

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::entry::Object;
+use super::failures::NotMoved;
 use super::judge::Verdict;
 use super::object_judge::ObjectJudge;
 use super::outbox::{Attempt, NO_VERSION, NOT_TRIED, Outbox, Tried, condition_of};
 use super::places::ObjectPlace;
 use super::proof::Proof;
-use super::report::{Done, Line};
+use super::report::{Again, Done, Line};
 use super::sent_bytes::{ObjectWay, SentBytes, SentObject};
 use crate::store::{
     CopyRequest, ETag, GetRequest, HeadRequest, ObjectHeaders, ObjectMeta, Placement, StoreError,
@@ -39,7 +40,7 @@ enum Failed {
     NotCopied,
     /// The store does not copy between the buckets.
     CopiesNone(StoreError),
-    Words(String),
+    Words(NotMoved),
 }
 
 impl Mover {
@@ -81,12 +82,15 @@ impl Mover {
             false => self.sent(object, replaces).await,
         };
         let line = match brought {
-            Ok((etag, done)) => self.proved(object, &etag).await.map(|it| it.done(done)),
+            Ok((etag, done)) => {
+                let proved = self.proved(object, &etag).await;
+                proved.map(|it| it.done(done)).map_err(NotMoved::now)
+            }
             Err(Failed::Words(why)) => Err(why),
-            Err(Failed::CopiesNone(error)) => Err(error.to_string()),
-            Err(Failed::NotCopied) => Err("the store does not copy it".to_owned()),
+            Err(Failed::CopiesNone(error)) => Err((&error).into()),
+            Err(Failed::NotCopied) => Err(NotMoved::now("the store does not copy it")),
         };
-        line.unwrap_or_else(|why| Line::error(&object.path, why))
+        line.unwrap_or_else(|failed| failed.line(&object.path))
     }
 
     fn stop_copying(&self, error: &StoreError) {
@@ -143,7 +147,7 @@ impl Mover {
     ) -> Failed {
         if error.kind.is_no_answer() {
             self.outbox.falls_silent();
-            return Failed::Words(error.to_string());
+            return Failed::Words((&error).into());
         }
         let is_refused = matches!(
             error.kind,
@@ -155,16 +159,19 @@ impl Mover {
         let key = self.source().key_of(&object.path);
         match self.source().store.head(HeadRequest { key }).await {
             Ok(meta) if meta.etag.as_str() == object.etag => {}
-            Ok(_) => return Failed::Words(REPLACED.to_owned()),
+            Ok(_) => return Failed::Words(NotMoved::now(REPLACED)),
             Err(gone) if gone.kind == StoreErrorKind::NotFound => {
-                return Failed::Words(REPLACED.to_owned());
+                return Failed::Words(NotMoved::now(REPLACED));
             }
-            Err(error) => return Failed::Words(error.to_string()),
+            Err(error) => return Failed::Words((&error).into()),
         }
         match (is_refused, replaces) {
             (true, _) | (false, Some(_)) => {
                 let why = "another client changed it in NEW meanwhile: its version is kept";
-                Failed::Words(why.to_owned())
+                Failed::Words(NotMoved {
+                    why: why.to_owned(),
+                    again: Again::Replaces,
+                })
             }
             // The source is there, and the store says that it is not.
             (false, None) => Failed::NotCopied,
@@ -220,8 +227,8 @@ impl Mover {
         let upload = self.outbox.upload(&object.path, &bytes, headers, replaces);
         match upload.await {
             Attempt::Sent(etag) => Ok(etag),
-            Attempt::Changed => Err(Failed::Words(REPLACED.to_owned())),
-            Attempt::Failed(why) => Err(Failed::Words(why)),
+            Attempt::Changed => Err(Failed::Words(NotMoved::now(REPLACED))),
+            Attempt::Failed(failed) => Err(Failed::Words(failed)),
         }
     }
 
@@ -235,7 +242,7 @@ impl Mover {
     /// What goes along with this version.
     async fn carried(&self, object: &Object, meta: ObjectMeta) -> Result<ObjectHeaders, Failed> {
         if meta.etag.as_str() != object.etag {
-            return Err(Failed::Words(REPLACED.to_owned()));
+            return Err(Failed::Words(NotMoved::now(REPLACED)));
         }
         let mut headers = ObjectHeaders {
             placement: Placement::default(),
@@ -265,13 +272,13 @@ impl Mover {
     fn unreadable(&self, error: &StoreError) -> Failed {
         match error.kind {
             StoreErrorKind::NotFound | StoreErrorKind::PreconditionFailed => {
-                Failed::Words(REPLACED.to_owned())
+                Failed::Words(NotMoved::now(REPLACED))
             }
             kind => {
                 if kind.is_no_answer() {
                     self.outbox.falls_silent();
                 }
-                Failed::Words(error.to_string())
+                Failed::Words(error.into())
             }
         }
     }

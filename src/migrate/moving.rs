@@ -38,6 +38,7 @@ pub async fn approval(
     planned: Plan,
     report: &mut Report,
 ) -> anyhow::Result<Approval> {
+    asking.tell_of_comparison();
     guards::not_too_much(asking, &planned.counts, settings.force)?;
     let has_work = planned.actions.len() > 0;
     if !settings.dry_run && (!has_work || asking.is_approved(&planned.counts).await?) {

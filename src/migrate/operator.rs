@@ -3,8 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
+use super::judge::Comparison;
 use super::local_file::blocking;
 use super::plan_counts::PlanCounts;
+
+/// What a run with `--fast` is.
+const BY_SIZE_AND_TIME: &str =
+    "--fast: the same size and time counts as equal, and no checksum is compared then";
 
 /// Whoever gave the command.
 pub trait Operator: Send + Sync {
@@ -28,9 +33,17 @@ pub trait Operator: Send + Sync {
 pub struct Asking<'a> {
     pub operator: &'a Arc<dyn Operator>,
     pub allow_empty: bool,
+    pub comparison: Comparison,
 }
 
 impl Asking<'_> {
+    /// Says what is not proved by the way of comparing.
+    pub fn tell_of_comparison(&self) {
+        if self.comparison == Comparison::SizeAndTime {
+            self.operator.tell(BY_SIZE_AND_TIME);
+        }
+    }
+
     /// Asks; a signal ends the wait for an answer too.
     pub async fn is_approved(&self, plan: &PlanCounts) -> io::Result<bool> {
         let (operator, plan) = (self.operator.clone(), plan.clone());

@@ -12,7 +12,9 @@ use tokio::time::timeout;
 
 use super::checkpoint::Checkpoint;
 use super::connect::Bucket;
+use super::failures::NotMoved;
 use super::operator::Operator;
+use super::report::Again;
 use super::sent_bytes::{ReadFailure, SentBytes};
 use super::throttle::Throttle;
 use super::unfinished::{self, Long};
@@ -55,7 +57,7 @@ pub enum Attempt {
     Sent(ETag),
     /// The source changed while it was sent.
     Changed,
-    Failed(String),
+    Failed(NotMoved),
 }
 
 impl Outbox {
@@ -120,7 +122,7 @@ impl Outbox {
             let resumed = unfinished::resumed(&long, bucket, checkpoint, &self.uploader).await;
             upload = match resumed {
                 Ok(upload) => upload,
-                Err(why) => return Attempt::Failed(why),
+                Err(why) => return Attempt::Failed(NotMoved::now(why)),
             };
         }
         let trying = match len > TRIED_LIMIT_BYTES {
@@ -128,7 +130,7 @@ impl Outbox {
             false => self.conditions.first().await,
         };
         if self.is_silent() {
-            return Attempt::Failed(NOT_TRIED.to_owned());
+            return Attempt::Failed(NotMoved::now(NOT_TRIED));
         }
         let source = Arc::new(UploadSource::new(
             path,
@@ -165,16 +167,17 @@ impl Outbox {
             // The next run resumes it.
             (Some(ReadFailure::NoAnswer(why)), _) => {
                 self.falls_silent();
-                return Attempt::Failed(why);
+                return Attempt::Failed(NotMoved::now(why));
             }
-            (Some(ReadFailure::Other(why)), _) => Attempt::Failed(why),
+            (Some(ReadFailure::Other(why)), _) => Attempt::Failed(NotMoved::now(why)),
             (None, FsError::Exists(_) | FsError::Stale(_)) => {
-                let why = "another client wrote it meanwhile: its version is kept";
-                Attempt::Failed(why.to_owned())
+                let why = "another client wrote it meanwhile: its version is kept".to_owned();
+                let again = Again::Replaces;
+                Attempt::Failed(NotMoved { why, again })
             }
             // The next run resumes with the parts that are there.
-            (None, error) if error.is_no_answer() => return Attempt::Failed(error.to_string()),
-            (None, error) => Attempt::Failed(error.to_string()),
+            (None, error) if error.is_no_answer() => return Attempt::Failed(error.into()),
+            (None, error) => Attempt::Failed(error.into()),
         };
         source.give_up();
         attempt

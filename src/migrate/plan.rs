@@ -283,7 +283,7 @@ impl Planner<'_> {
             (Verdict::Equal(proof), _) => {
                 match typed {
                     Some(Typed::Failed(_)) => self.counts.failed.add(bytes),
-                    _ => self.counts.equal.add(bytes),
+                    _ => self.counts.add_equal(bytes, proof),
                 }
                 self.report.line(&match typed {
                     Some(typed) => typed.line(&path, bytes, proof),

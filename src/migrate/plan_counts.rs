@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::proof::Proof;
 use super::report::Tally;
 
 /// What is to become of what is not the same.
@@ -35,6 +36,8 @@ pub struct PlanCounts {
     pub new: Tally,
     pub changed: Tally,
     pub equal: Tally,
+    /// Of those, the ones that only their size and time say it of.
+    pub by_size_and_time: Tally,
     pub to_delete: Tally,
     /// By a policy.
     pub refused: Tally,
@@ -48,4 +51,13 @@ pub struct PlanCounts {
     pub target: u64,
     /// Files on the side that is taken as it is.
     pub source: u64,
+}
+
+impl PlanCounts {
+    pub fn add_equal(&mut self, bytes: u64, proof: Proof) {
+        self.equal.add(bytes);
+        if proof == Proof::SizeAndTime {
+            self.by_size_and_time.add(bytes);
+        }
+    }
 }

@@ -72,6 +72,18 @@ impl Done {
     }
 }
 
+/// What the same command would make of a name that was not moved, if it ran again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Again {
+    /// It may move it.
+    #[default]
+    Helps,
+    /// It would fail in the same way.
+    Fails,
+    /// It would replace what somebody else has written meanwhile.
+    Replaces,
+}
+
 /// One name.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
@@ -86,6 +98,9 @@ pub struct Line {
     pub odd: Option<Odd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Of an error.
+    #[serde(skip)]
+    pub again: Again,
 }
 
 impl Line {
@@ -98,6 +113,7 @@ impl Line {
             done: None,
             odd: None,
             why: None,
+            again: Again::default(),
         }
     }
 
@@ -149,6 +165,8 @@ impl Tally {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Counts {
     pub equal: Tally,
+    /// Of those, the ones that only their size and time say it of.
+    pub by_size_and_time: Tally,
     pub only_here: Tally,
     pub only_there: Tally,
     pub different: Tally,
@@ -185,6 +203,9 @@ impl Counts {
             Symbol::Error => Some(&mut self.errors),
         };
         of_symbol.into_iter().for_each(|it| it.add(line.size_bytes));
+        if line.proof == Some(Proof::SizeAndTime) {
+            self.by_size_and_time.add(line.size_bytes);
+        }
         let of_done = line.done.map(|done| match done {
             Done::Sent => &mut self.sent,
             Done::Fetched => &mut self.fetched,

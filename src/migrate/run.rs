@@ -10,9 +10,10 @@ use anyhow::Context;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::checkpoint::{Checkpoint, CheckpointError};
 use super::connect::Bucket;
 use super::entry::Odd;
-use super::guards;
+use super::guards::{self, Refused};
 use super::job::Job;
 use super::judge::JudgeSettings;
 use super::listing::{Listing, Unusable, list};
@@ -38,6 +39,8 @@ pub enum Outcome {
     Differences,
     /// Some were not moved: another run goes on.
     SomeFailed,
+    /// Some were not moved, and another run would fail too, or replace what is newer.
+    NotMoved,
     /// It was not approved.
     Declined,
     Interrupted,
@@ -47,7 +50,7 @@ impl Outcome {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Equal => 0,
-            Self::Differences => 3,
+            Self::Differences | Self::NotMoved => 3,
             Self::SomeFailed => 4,
             Self::Declined => 5,
             Self::Interrupted => 6,
@@ -150,6 +153,16 @@ pub fn scratch<'a>(
     Ok(directory)
 }
 
+/// What earlier runs of the same places have left. Errors: one of them still runs; the
+/// disk's.
+pub fn checkpoint(scratch: &Path) -> anyhow::Result<Arc<Checkpoint>> {
+    match Checkpoint::open(scratch) {
+        Ok(checkpoint) => Ok(Arc::new(checkpoint)),
+        Err(CheckpointError::InUse) => Err(Refused(CheckpointError::InUse.to_string()).into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl Job<'_> {
     pub fn plan<'a>(
         &'a self,
@@ -196,6 +209,7 @@ impl Job<'_> {
         Asking {
             operator: self.operator,
             allow_empty: self.allow_empty,
+            comparison: self.comparison,
         }
     }
 
@@ -252,6 +266,17 @@ impl Job<'_> {
     }
 }
 
+/// Whether it was started to outlive its terminal, as nohup(1) does. Source: proc(5),
+/// `SigIgn` of /proc/pid/status.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let ignored = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    // Signal 1 is the first bit.
+    ignored.is_some_and(|bits| bits & 1 == 1)
+}
+
 fn rounded(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
@@ -264,8 +289,20 @@ pub fn run<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Op
     let outcome = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        // A terminal that goes away, or a lost connection to it.
+        let mut hang_up = match ignores_hang_up() {
+            true => None,
+            false => Some(signal(SignalKind::hangup())?),
+        };
+        let hung_up = async {
+            match &mut hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
+            _ = hung_up => Ok(None),
             _ = interrupt.recv() => Ok(None),
             _ = terminate.recv() => Ok(None),
             outcome = job => outcome.map(Some),

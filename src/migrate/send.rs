@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::checkpoint::{Equal, With};
 use super::entry::Snapshot;
+use super::failures::NotMoved;
 use super::job::Job;
 use super::local_file::{LocalFile, Tree, is_changed_while_read};
 use super::object_types::type_of;
 use super::outbox::{Attempt, Outbox};
 use super::proof::Proof;
-use super::report::{Done, Line};
+use super::report::{Again, Done, Line};
 use super::sent_bytes::SentBytes;
 use crate::config::AttributesMode;
 use crate::files::ContentTypes;
@@ -61,7 +62,7 @@ impl Sender {
                     return Line::proved(path, size, Proof::Sent).done(Done::Sent);
                 }
                 Attempt::Changed => {}
-                Attempt::Failed(why) => return Line::error(path, why),
+                Attempt::Failed(failed) => return failed.line(path),
             }
         }
         let why = "it changes while it is sent: nothing of it was stored";
@@ -71,15 +72,20 @@ impl Sender {
     async fn attempt(&self, path: &str, file: &LocalFile, replaces: Option<&str>) -> Attempt {
         let headers = match self.headers(path, file).await {
             Ok(headers) => headers,
-            Err(error) if is_changed_while_read(&error) => return Attempt::Changed,
-            Err(error) => return Attempt::Failed(error.to_string()),
+            Err(None) => return Attempt::Changed,
+            Err(Some(error)) => return Attempt::Failed(error),
         };
         let bytes = SentBytes::File(file.clone());
         self.outbox.upload(path, &bytes, headers, replaces).await
     }
 
-    /// Errors: attributes that cannot be read, or that do not fit.
-    async fn headers(&self, path: &str, file: &LocalFile) -> io::Result<ObjectHeaders> {
+    /// Errors: attributes that cannot be read, or that do not fit; none of a file that has
+    /// just changed.
+    async fn headers(
+        &self,
+        path: &str,
+        file: &LocalFile,
+    ) -> Result<ObjectHeaders, Option<NotMoved>> {
         let stat = file.stat();
         let headers = ObjectHeaders {
             content_type: type_of(&self.types, path),
@@ -93,12 +99,16 @@ impl Sender {
             uid: Some(stat.uid),
             gid: Some(stat.gid),
             mtime: stat.modified(),
-            xattrs: file.xattrs().await?,
+            xattrs: file.xattrs().await.map_err(unreadable)?,
             headers,
             ..Attributes::default()
         };
         attributes.encode(Kind::File).map_err(|_| {
-            io::Error::other("its extended attributes do not fit into an object's metadata (2 KiB)")
+            let why = "its extended attributes do not fit into an object's metadata (2 KiB)";
+            Some(NotMoved {
+                why: why.to_owned(),
+                again: Again::Fails,
+            })
         })
     }
 
@@ -114,7 +124,11 @@ impl Sender {
             Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {
                 Line::proved(path, 0, Proof::Empty)
             }
-            Err(error) => Line::error(path, error.to_string()),
+            Err(error) => NotMoved::from(&error).line(path),
         }
     }
+}
+
+fn unreadable(error: io::Error) -> Option<NotMoved> {
+    (!is_changed_while_read(&error)).then(|| NotMoved::now(error.to_string()))
 }

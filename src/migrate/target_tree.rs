@@ -11,7 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
 
 use super::entry::Stat;
 use super::selection::UNFINISHED;
@@ -35,6 +36,15 @@ pub struct TargetTree {
     root: Arc<OwnedFd>,
     /// Of directories that are made.
     directories: Ownership,
+}
+
+/// Why a file cannot have its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Taken {
+    #[error("it was changed here meanwhile: it is kept")]
+    Changed,
+    #[error("a directory is in its place here")]
+    Directory,
 }
 
 /// A file beside its place.
@@ -81,7 +91,8 @@ impl TargetTree {
     /// Makes a symlink where nothing is.
     pub fn make_symlink(&self, path: &str, leads_to: &OsStr) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
-        Ok(rustix::fs::symlinkat(leads_to, parent, name)?)
+        let made = rustix::fs::symlinkat(leads_to, &parent, name);
+        made.map_err(|error| taken(&parent, name, error))
     }
 
     /// Whether a symlink at this path would lead to a place below the root, through
@@ -183,6 +194,19 @@ fn give(file: &File, ownership: &Ownership) -> io::Result<()> {
     Ok(())
 }
 
+/// Why a name could not be given where nothing was to be.
+fn taken(parent: &OwnedFd, place: &str, error: Errno) -> io::Error {
+    if error != Errno::EXIST {
+        return error.into();
+    }
+    let found = rustix::fs::statat(parent, place, AtFlags::SYMLINK_NOFOLLOW);
+    let is_directory = found.is_ok_and(|it| FileType::from_raw_mode(it.st_mode).is_dir());
+    io::Error::other(match is_directory {
+        true => Taken::Directory,
+        false => Taken::Changed,
+    })
+}
+
 /// Errors: the file is not as it was.
 fn unchanged(parent: &OwnedFd, name: &str, was: &Stat) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -190,9 +214,7 @@ fn unchanged(parent: &OwnedFd, name: &str, was: &Stat) -> io::Result<()> {
     if Stat::from(&File::from(file).metadata()?) == *was {
         Ok(())
     } else {
-        Err(io::Error::other(
-            "it was changed here meanwhile: it is kept",
-        ))
+        Err(io::Error::other(Taken::Changed))
     }
 }
 
@@ -224,7 +246,8 @@ impl Unfinished {
             None => {
                 let flags = RenameFlags::NOREPLACE;
                 let (parent, place) = (&self.parent, &self.place);
-                rustix::fs::renameat_with(parent, name, parent, place, flags)?;
+                let renamed = rustix::fs::renameat_with(parent, name, parent, place, flags);
+                renamed.map_err(|error| taken(parent, place, error))?;
             }
         }
         self.name = None;

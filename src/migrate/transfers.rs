@@ -9,6 +9,7 @@ use futures::stream::{self, StreamExt};
 use super::action::Action;
 use super::delete_objects::BATCH_LIMIT;
 use super::entry::Object;
+use super::failures::Failures;
 use super::outbox::Outbox;
 use super::report::{Line, Report, Symbol};
 use super::spill::Spill;
@@ -23,13 +24,13 @@ pub struct Transfers<'a> {
 
 impl Transfers<'_> {
     /// Carries out every action but deletes, by `one`. Returns what is to be deleted, and
-    /// whether something failed. Errors: the disk's.
+    /// what failed. Errors: the disk's.
     pub async fn send(
         &self,
         actions: Spill<Action>,
         one: impl AsyncFn(&Action) -> Option<Line>,
         report: &mut Report,
-    ) -> anyhow::Result<(Spill<Object>, bool)> {
+    ) -> anyhow::Result<(Spill<Object>, Failures)> {
         let aborting = self.outbox.aborts_given_up();
         let sent = self.send_all(actions, one, report).await;
         self.outbox.operator.ends();
@@ -42,9 +43,9 @@ impl Transfers<'_> {
         actions: Spill<Action>,
         one: impl AsyncFn(&Action) -> Option<Line>,
         report: &mut Report,
-    ) -> anyhow::Result<(Spill<Object>, bool)> {
+    ) -> anyhow::Result<(Spill<Object>, Failures)> {
         let mut tried = BTreeSet::new();
-        let mut failed = false;
+        let mut failures = Failures::default();
         let mut kept = Spill::new(self.scratch, "deletes")?;
         {
             let one = &one;
@@ -58,7 +59,7 @@ impl Transfers<'_> {
                 match next? {
                     (Action::DeleteObject(object), _) => kept.push(&object)?,
                     (action, Some(line)) => {
-                        failed |= line.is_error();
+                        failures.add(&line);
                         let begun = || self.outbox.checkpoint.begun(action.path());
                         if line.is_error() && begun().is_some() {
                             tried.insert(action.path().to_owned());
@@ -72,20 +73,20 @@ impl Transfers<'_> {
         if let Err(why) = self.outbox.end_others(&tried).await {
             let text = format!("an unfinished upload of an earlier run is not aborted: {why}");
             self.outbox.operator.tell(&text);
-            failed = true;
+            failures.add_if(true);
         }
-        Ok((kept, failed))
+        Ok((kept, failures))
     }
 
-    /// Deletes, unless something `keeps` it from that. Returns whether something could not
-    /// be deleted. Errors: the disk's.
+    /// Deletes, unless something `keeps` it from that. Errors: the disk's.
     pub async fn remove(
         &self,
         objects: Spill<Object>,
         keeps: Option<&str>,
         report: &mut Report,
-    ) -> anyhow::Result<bool> {
-        let (mut deletes, mut failed) = (Vec::new(), false);
+        failures: &mut Failures,
+    ) -> anyhow::Result<()> {
+        let mut deletes = Vec::new();
         for object in objects.read()? {
             let object: Object = object?;
             if let Some(why) = keeps {
@@ -95,23 +96,26 @@ impl Transfers<'_> {
             }
             deletes.push(object);
             if deletes.len() == BATCH_LIMIT {
-                failed |= self.delete(std::mem::take(&mut deletes), report).await?;
+                self.delete(std::mem::take(&mut deletes), report, failures)
+                    .await?;
             }
         }
-        failed |= self.delete(deletes, report).await?;
-        Ok(failed)
+        self.delete(deletes, report, failures).await
     }
 
-    /// Returns whether something failed.
-    async fn delete(&self, objects: Vec<Object>, report: &mut Report) -> anyhow::Result<bool> {
+    async fn delete(
+        &self,
+        objects: Vec<Object>,
+        report: &mut Report,
+        failures: &mut Failures,
+    ) -> anyhow::Result<()> {
         if objects.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
-        let mut failed = false;
         for line in self.outbox.delete(objects).await {
-            failed |= line.is_error();
+            failures.add(&line);
             report.line(&line)?;
         }
-        Ok(failed)
+        Ok(())
     }
 }

@@ -34,6 +34,7 @@ pub fn verify(
     run(async move {
         let began = Instant::now();
         let root = guards::source(&job)?;
+        guards::not_itself(&job)?;
         let bucket = connect(job.config).await?;
         let scratch = job.scratch()?;
         let listing = job.listing(&bucket, &scratch).await?;

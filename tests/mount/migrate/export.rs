@@ -73,7 +73,7 @@ fn what_was_sent_comes_back_with_the_owner_mode_and_time_that_are_asked_for() {
         fs::write(back.join("d1/1"), "newer").unwrap();
         held.open();
         let ended = running.join().unwrap();
-        assert_eq!(ended.code, 4, "{}", ended.said);
+        assert_eq!(ended.code, 3, "{}", ended.said);
         assert_eq!(ended.line("d1/1")["symbol"], "!");
     });
     assert_eq!(fs::read(back.join("d1/1")).unwrap(), b"newer");

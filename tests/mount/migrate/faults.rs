@@ -33,13 +33,14 @@ fn what_another_client_writes_meanwhile_is_kept_and_named() {
         Side::BeforeServer,
         Rule::on("PutObject", Fault::Pass).key("*").always(),
     );
-    let (ended, ()) = beside(&all, 4, || {
+    let (ended, ()) = beside(&all, 3, || {
         held.wait_for(1);
         all.object("new", "newer");
         all.object("changed", "newer still");
         held.open();
     });
     assert_eq!(ended.differences(), ["! changed", "! new"]);
+    assert!(ended.said.contains("would replace it"), "{}", ended.said);
     assert_eq!(all.stored("new").unwrap(), b"newer");
     assert_eq!(all.stored("changed").unwrap(), b"newer still");
     all.proxy.heal();
@@ -175,7 +176,7 @@ fn a_delete_waits_for_every_transfer_and_spares_what_others_replaced() {
         all.object("replaced", "newer");
         held.open();
         let ended = import.join().unwrap();
-        assert_eq!(ended.code, 4, "{}", ended.said);
+        assert_eq!(ended.code, 3, "{}", ended.said);
         assert_eq!(ended.line("replaced")["symbol"], "!");
         assert_eq!(ended.count("deleted"), 1);
     });
@@ -226,20 +227,26 @@ fn a_delete_spares_what_a_name_that_cannot_be_looked_below_may_stand_for() {
 
 #[test]
 fn an_interrupted_run_says_so_and_can_be_resumed() {
+    use rustix::process::Signal;
     let all = Migration::new();
-    all.file("long", pattern(24 * MIB, 9));
-    let held = all.proxy.hold(
-        Side::BeforeServer,
-        Rule::on("UploadPart", Fault::Pass).after(1).always(),
-    );
-    let mut import = all.command("import", &["--yes"]).spawn().unwrap();
-    held.wait_for(1);
-    let pid = rustix::process::Pid::from_child(&import);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(import.wait().unwrap().code(), Some(6));
-    held.open();
-    all.proxy.wait_until_idle();
-    all.proxy.heal();
+    for (seed, signal) in [(1, Signal::TERM), (2, Signal::INT), (3, Signal::HUP)] {
+        all.file("long", pattern(24 * MIB, seed));
+        let held = all.proxy.hold(
+            Side::BeforeServer,
+            Rule::on("UploadPart", Fault::Pass).after(1).always(),
+        );
+        let mut import = all.command("import", &["--yes"]).spawn().unwrap();
+        held.wait_for(1);
+        // There is one checkpoint of both places.
+        let second = all.ends("import", &["--yes"], 5);
+        assert!(second.said.contains("is running"), "{}", second.said);
+        let pid = rustix::process::Pid::from_child(&import);
+        rustix::process::kill_process(pid, signal).unwrap();
+        assert_eq!(import.wait().unwrap().code(), Some(6), "{signal:?}");
+        held.open();
+        all.proxy.wait_until_idle();
+        all.proxy.heal();
+    }
     all.ends("import", &["--yes"], 0);
     all.assert_equal();
 }

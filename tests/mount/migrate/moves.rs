@@ -218,8 +218,8 @@ fn what_differs_is_replaced_what_is_more_is_deleted_if_asked_and_what_others_wri
         let gate = places.all.proxy.hold(Side::BeforeServer, rule);
         let ended = std::thread::scope(|scope| {
             let running = scope.spawn(|| match elsewhere {
-                false => places.ends(&["--yes"], 4),
-                true => places.between_services(&["--yes"], 4),
+                false => places.ends(&["--yes"], 3),
+                true => places.between_services(&["--yes"], 3),
             });
             gate.wait_for(1);
             client.put(&places.target, "moved/public/a.png", theirs.as_bytes());
