@@ -3,10 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use super::moving::outcome_of;
 use super::operator::Operator;
+use super::outcome::{Outcome, outcome_of};
 use super::report::{Again, Line, Report};
-use super::run::Outcome;
 use super::target_tree::Taken;
 use crate::error::{FsError, is_symlink_on_the_way};
 use crate::store::{StoreError, StoreErrorKind};

@@ -18,7 +18,6 @@ use crate::namespace::Attributes;
 use crate::store::{
     ETag, GetRequest, HeadRequest, Key, ObjectChecksums, ObjectStore, StoreErrorKind,
 };
-use crate::vocabulary::Kind;
 
 /// Names that are compared at once.
 pub const COMPARED_AT_ONCE: usize = 32;
@@ -167,7 +166,7 @@ impl Judge {
         })
     }
 
-    async fn attributes_of(&self, path: &str) -> Result<(ETag, Attributes), String> {
+    pub async fn attributes_of(&self, path: &str) -> Result<(ETag, Attributes), String> {
         let key = self.key_of(path);
         let meta = self.store.head(HeadRequest { key }).await;
         let meta = meta.map_err(|error| error.to_string())?;
@@ -199,36 +198,6 @@ impl Judge {
             checkpoint.note_equal(path, self.equal(stat, object));
         }
         Ok(difference)
-    }
-
-    /// Whether a symlink is one in the bucket too, which leads to the same.
-    pub async fn compare_link(&self, path: &str, object: &Object) -> Verdict {
-        let target = match self.tree.link(path) {
-            Ok(target) => target,
-            Err(error) => return Verdict::Failed(error.to_string()),
-        };
-        if target.len() as u64 != object.size_bytes {
-            return Verdict::Different("it leads elsewhere".to_owned());
-        }
-        match self.attributes_of(path).await {
-            Ok((etag, stored)) if etag.as_str() == object.etag && stored.kind == Kind::Symlink => {}
-            Ok(_) => return Verdict::Different("it is no symlink there".to_owned()),
-            Err(why) => return Verdict::Failed(why),
-        }
-        if ETag::of_bytes(&target).as_str() == object.etag {
-            return Verdict::Equal(Proof::Md5);
-        }
-        let request = GetRequest {
-            key: self.key_of(path),
-            range: None,
-            if_match: Some(ETag::new(&object.etag)),
-            sink: None,
-        };
-        match self.store.get(request).await {
-            Ok(answer) if answer.body == target => Verdict::Equal(Proof::Read),
-            Ok(_) => Verdict::Different("it leads elsewhere".to_owned()),
-            Err(error) => Verdict::Failed(error.to_string()),
-        }
     }
 
     async fn by_checksum(

@@ -22,7 +22,7 @@ use super::job::Job;
 use super::listing::Listing;
 use super::local_file::{ChangedWhileRead, Tree};
 use super::merge::Walking;
-use super::moving::outcome_of_all;
+use super::outcome::outcome_of_all;
 use super::plan_counts::Sides;
 use super::proof::Proof;
 use super::report::{Line, Report, Symbol};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::guards::{self, Force};
 use super::operator::{Asking, Operator};
+use super::outcome::{Outcome, outcome_of};
 use super::plan::Plan;
 use super::plan_counts::{Extra, PlanCounts};
-use super::report::{Report, Symbol};
-use super::run::Outcome;
+use super::report::Report;
 
 #[derive(Debug, Clone)]
 pub struct MoveSettings {
@@ -53,24 +53,6 @@ pub async fn approval(
         report.line(&action?.line())?;
     }
     Ok(Approval::Ended(outcome))
-}
-
-/// Where everything was done that could be.
-pub fn outcome_of(report: &Report) -> Outcome {
-    match report.counts.errors.names + report.counts.different.names {
-        0 => Outcome::Equal,
-        _ => Outcome::Differences,
-    }
-}
-
-/// Where every name was compared.
-pub fn outcome_of_all(report: &Report) -> Outcome {
-    let differs = |symbol: &Symbol| report.counts.of(*symbol).names > 0;
-    if Symbol::ALL.iter().skip(1).any(differs) {
-        Outcome::Differences
-    } else {
-        Outcome::Equal
-    }
 }
 
 /// Tells the operator what begins.

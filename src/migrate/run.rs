@@ -19,6 +19,7 @@ use super::judge::JudgeSettings;
 use super::listing::{Listing, Unusable, list};
 use super::object_types::ObjectTypes;
 use super::operator::Asking;
+use super::outcome::Outcome;
 use super::plan::PlanSettings;
 use super::plan_counts::{Extra, Work};
 use super::report::{Counts, Report, Symbol};
@@ -29,34 +30,6 @@ use crate::config::{AttributesMode, Config, config_files, in_words};
 use crate::private;
 use crate::session;
 use crate::store::StoreErrorKind;
-
-/// How a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// All is equal, and proved.
-    Equal,
-    Differences,
-    /// Some were not moved: another run goes on.
-    SomeFailed,
-    /// Some were not moved, and another run would fail too, or replace what is newer.
-    NotMoved,
-    /// It was not approved.
-    Declined,
-    Interrupted,
-}
-
-impl Outcome {
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Equal => 0,
-            Self::Differences | Self::NotMoved => 3,
-            Self::SomeFailed => 4,
-            Self::Declined => 5,
-            Self::Interrupted => 6,
-        }
-    }
-}
 
 /// The last line of a report.
 #[derive(Debug, Clone, Serialize)]

@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStringExt;
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use super::entry::{Odd, Stat};
+use super::named::{Kind, Named, may_be_directory};
 use super::selection::{Selection, is_unfinished};
 use crate::namespace::NAME_LIMIT_BYTES;
 use crate::store::KEY_LIMIT_BYTES;
@@ -115,44 +116,6 @@ struct Walk<'a> {
     give: &'a mut dyn FnMut(Found) -> ControlFlow<()>,
     /// The directories that are entered, by device and inode.
     above: Vec<(u64, u64)>,
-}
-
-/// A name of a directory, and what it is.
-struct Named {
-    name: OsString,
-    kind: Kind,
-}
-
-enum Kind {
-    File,
-    Directory,
-    Symlink,
-    Special,
-    /// Nothing can be said of it.
-    Unknown(String),
-}
-
-impl Kind {
-    fn of(kind: FileType) -> Self {
-        match kind {
-            FileType::RegularFile => Self::File,
-            FileType::Directory => Self::Directory,
-            FileType::Symlink => Self::Symlink,
-            _ => Self::Special,
-        }
-    }
-}
-
-impl Named {
-    /// Keys below a directory have a slash where a file's name ends. What is no UTF-8 is
-    /// told, and so has its place, by another name.
-    fn order(&self) -> String {
-        let mut order = self.name.to_string_lossy().into_owned();
-        if matches!(self.kind, Kind::Directory) {
-            order.push('/');
-        }
-        order
-    }
 }
 
 impl Walk<'_> {
@@ -354,20 +317,6 @@ impl Walk<'_> {
             odd,
             why: why.to_owned(),
         })
-    }
-}
-
-/// Whether names that are included may lie behind one that is not followed.
-fn may_be_directory(directory: BorrowedFd<'_>, named: &Named) -> bool {
-    match named.kind {
-        Kind::File | Kind::Directory | Kind::Special => false,
-        Kind::Unknown(_) => true,
-        Kind::Symlink => {
-            let target = rustix::fs::statat(directory, named.name.as_os_str(), AtFlags::empty());
-            target.map_or(true, |it| {
-                FileType::from_raw_mode(it.st_mode) == FileType::Directory
-            })
-        }
     }
 }
 
