@@ -11,8 +11,8 @@ use clap::{Args, ValueEnum};
 use super::{daemonize, migrate_shown};
 use crate::config::{ByteSize, Config, ConfigSource, Options, Target};
 use crate::migrate::{
-    Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Outcome,
-    Report, Selection, Source, Summary, Symlinks, outside, resolved,
+    Comparison, Extra, Force, HardLinks, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator,
+    Outcome, Report, Selection, Source, Specials, Summary, Symlinks, outside, resolved,
 };
 use crate::telemetry;
 
@@ -68,6 +68,12 @@ pub struct MigrateArgs {
     /// What to do with what cannot be read
     #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
     unreadable: OddPolicy,
+    /// What to do with 'a' where there is 'a/b' too: a mount shows the directory alone
+    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
+    beside: OddPolicy,
+    /// What to do with files that have more than one name
+    #[arg(long, value_enum, default_value = "each", help_heading = NAMES)]
+    hard_links: HardLinks,
     /// Take a directory on which fstab or systemd would mount something else
     #[arg(long)]
     allow_unmounted: bool,
@@ -247,8 +253,11 @@ impl Checked {
             odd: OddPolicies {
                 symlinks: refused,
                 special: args.special,
+                specials: Specials::Named,
                 unreadable: args.unreadable,
                 bad_names: args.common.bad_names,
+                beside: args.beside,
+                hard_links: args.hard_links,
             },
             comparison: args.common.comparison(),
             allow_empty: args.common.allow_empty,

@@ -138,6 +138,12 @@ impl Operator for Console {
         for (words, row) in rows.into_iter().filter(is_told) {
             eprintln!("{words:16}{}", tally(row));
         }
+        if plan.hard_links > 0 {
+            eprintln!(
+                "  {} names of files that have more than one: each is an object of its own",
+                plan.hard_links
+            );
+        }
         if self.yes {
             return true;
         }

@@ -32,6 +32,10 @@ pub enum Action {
     MakeDirectory {
         path: String,
     },
+    /// One that the bucket does not have, once what was in it is removed.
+    RemoveDirectory {
+        path: String,
+    },
     DeleteObject(Object),
     DeleteFile {
         path: String,
@@ -49,6 +53,7 @@ impl Action {
             Self::Send { path, .. }
             | Self::Mark { path }
             | Self::MakeDirectory { path }
+            | Self::RemoveDirectory { path }
             | Self::RemoveUnfinished { path }
             | Self::DeleteFile { path, .. } => path,
             Self::Fetch { object, .. } | Self::Copy { object, .. } | Self::DeleteObject(object) => {
@@ -74,7 +79,9 @@ impl Action {
                 None => (Symbol::OnlyThere, object.size_bytes),
                 Some(_) => (Symbol::Different, object.size_bytes),
             },
-            Self::Mark { .. } | Self::RemoveUnfinished { .. } => (Symbol::OnlyHere, 0),
+            Self::Mark { .. } | Self::RemoveUnfinished { .. } | Self::RemoveDirectory { .. } => {
+                (Symbol::OnlyHere, 0)
+            }
             Self::MakeDirectory { .. } => (Symbol::OnlyThere, 0),
             Self::DeleteObject(object) => (Symbol::OnlyThere, object.size_bytes),
             Self::DeleteFile { stat, .. } => (Symbol::OnlyHere, stat.size_bytes),

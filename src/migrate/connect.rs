@@ -8,8 +8,15 @@ use crate::config::Config;
 use crate::session;
 use crate::store::s3::{OnNetworkError, S3Store};
 use crate::store::{
-    Conditional, KnownAbilities, LateChanges, Metered, ObjectStore, RequestCounters, Retry,
-    StoreAbilities, StoreHealth,
+    Ability, Conditional, KnownAbilities, LateChanges, Metered, ObjectStore, RequestCounters,
+    Retry, StoreAbilities, StoreHealth,
+};
+
+/// As of a store that heeds none.
+const NO_CONDITIONS: StoreAbilities = StoreAbilities {
+    put: Ability::Missing,
+    complete: Ability::Missing,
+    ..StoreAbilities::ALL
 };
 
 #[derive(Debug, Clone)]
@@ -18,6 +25,9 @@ pub struct Bucket {
     /// Sends conditions as they are, and looks at nothing before. It knows no
     /// abilities, so that no condition is left out, and late changes of its own alone.
     pub plain: Arc<dyn ObjectStore>,
+    /// Looks right before each change, and sends no condition: for keys that a store says
+    /// to be there and has not, such as SeaweedFS of what was a directory.
+    pub looking: Arc<dyn ObjectStore>,
     pub s3: Arc<S3Store>,
     pub abilities: Arc<KnownAbilities>,
     pub counters: Arc<RequestCounters>,
@@ -41,7 +51,11 @@ pub async fn connect_copying(config: &Config, copied_from: &str) -> anyhow::Resu
     let abilities = Arc::new(KnownAbilities::new(StoreAbilities::default()));
     let (plain, looking) = (retry(), retry());
     let late = LateChanges::new(looking.unanswered().clone(), abilities.clone());
+    let unconditional = retry();
+    let none = Arc::new(KnownAbilities::new(NO_CONDITIONS));
+    let none = LateChanges::new(unconditional.unanswered().clone(), none);
     Ok(Bucket {
+        looking: Arc::new(Conditional::new(Arc::new(unconditional), none)),
         store: Arc::new(Conditional::new(Arc::new(looking), late)),
         plain: Arc::new(plain),
         s3,

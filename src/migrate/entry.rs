@@ -155,6 +155,10 @@ pub enum Odd {
     BadName,
     /// `a` where there is also `a/b`.
     BesideDirectory,
+    /// A file with more than one name.
+    HardLink,
+    /// A file that an export has left.
+    Unfinished,
 }
 
 impl Odd {
@@ -165,6 +169,8 @@ impl Odd {
             Self::Unreadable => "unreadable",
             Self::BadName => "impossible names",
             Self::BesideDirectory => "files beside a directory of their name",
+            Self::HardLink => "names of files that have more than one",
+            Self::Unfinished => "unfinished files of an export",
         }
     }
 }

@@ -1,19 +1,17 @@
 //! Makes a directory like a bucket: planned, approved, fetched, proved.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use futures::stream::{self, StreamExt};
 use rustix::fs::FlockOperation;
 
-use super::action::Action;
+use super::bring::Bringing;
 use super::connect::connect;
-use super::entry::Stat;
-use super::failures::{Failures, NotMoved};
+use super::directories::{give, own};
+use super::failures::Failures;
 use super::fetch::Fetcher;
 use super::guards;
 use super::job::Job;
@@ -24,15 +22,11 @@ use super::moving::{Approval, MoveSettings, approval, begin};
 use super::outcome::Outcome;
 use super::plan::{Plan, plan};
 use super::plan_counts::Work;
-use super::report::{Done, Line, Report, Symbol};
+use super::report::Report;
 use super::run::{Summary, checkpoint, run};
-use super::spill::Spill;
 use super::target_tree::{Ownership, TargetTree};
 use super::throttle::Throttle;
 use super::walk::{Symlinks, open_root};
-
-/// Objects that are on their way at once.
-const OBJECTS_AT_ONCE: usize = 16;
 
 /// None where a signal ended it. Errors: what keeps it from moving anything.
 pub fn export(
@@ -119,23 +113,35 @@ async fn act(
 ) -> anyhow::Result<Outcome> {
     let Plan {
         actions,
+        obstacles,
         beside,
+        directories,
         counts,
         ..
     } = planned;
     begin(job.operator, &counts);
-    let mut deletes = Spill::new(scratch, "deletes")?;
-    let moved = bring(fetcher, actions, &beside, &mut deletes, report).await;
+    let mut bringing = Bringing {
+        fetcher,
+        scratch,
+        report,
+        failures: Failures::default(),
+        beside,
+        has_unseen: counts.unseen > 0,
+    };
+    bringing.failures.add_if(counts.failed.names > 0);
+    let owned = own(&mut bringing, directories).await?;
+    let brought = bringing.all(actions, obstacles).await;
     job.operator.ends();
-    let mut failures = moved?;
-    failures.add_if(counts.failed.names > 0);
+    let deletes = brought?;
     let is_kept = counts.unseen > 0 && deletes.len() > 0;
-    let keeps = if failures.any() {
+    let keeps = if bringing.failures.any() {
         Some("something was not fetched")
     } else {
         is_kept.then_some("some of what is listed cannot be told")
     };
-    remove(fetcher, deletes, keeps, report, &mut failures).await?;
+    bringing.remove(deletes, keeps).await?;
+    give(&mut bringing, owned).await?;
+    let failures = bringing.failures;
     let tree = fetcher.tree.clone();
     let synced = blocking(move || tree.sync()).await;
     synced.context("the disk did not take what was fetched")?;
@@ -144,92 +150,4 @@ async fn act(
         Outcome::Equal if is_kept => Ok(Outcome::Differences),
         outcome => Ok(outcome),
     }
-}
-
-/// Fetches; what is to be deleted is put aside. Returns what failed.
-async fn bring(
-    fetcher: &Fetcher,
-    actions: Spill<Action>,
-    beside: &BTreeSet<String>,
-    deletes: &mut Spill<(String, Stat)>,
-    report: &mut Report,
-) -> anyhow::Result<Failures> {
-    let mut failures = Failures::default();
-    let mut left = Vec::new();
-    let lines = stream::iter(actions.read()?).map(|action| async move {
-        let action = action?;
-        let line = match &action {
-            _ if beside.contains(action.path()) => None,
-            Action::Fetch { object, replaces } => {
-                let line = fetcher.fetch(object, replaces.as_ref()).await;
-                fetcher.operator.moved(1, 0);
-                Some(line)
-            }
-            Action::MakeDirectory { path } => fetcher.make_directory(path).await,
-            Action::DeleteFile { .. }
-            | Action::RemoveUnfinished { .. }
-            | Action::Send { .. }
-            | Action::Copy { .. }
-            | Action::Mark { .. }
-            | Action::DeleteObject(_) => None,
-        };
-        std::io::Result::Ok((action, line))
-    });
-    let mut lines = std::pin::pin!(lines.buffer_unordered(OBJECTS_AT_ONCE));
-    while let Some(next) = lines.next().await {
-        let (action, line) = next?;
-        match action {
-            Action::DeleteFile { path, stat } => deletes.push(&(path, stat))?,
-            Action::RemoveUnfinished { path } => left.push(path),
-            _ => {}
-        }
-        if let Some(line) = line {
-            failures.add(&line);
-            report.line(&line)?;
-        }
-    }
-    // Those of objects that were fetched have taken their places.
-    for path in left {
-        let (tree, own) = (fetcher.tree.clone(), path.clone());
-        match blocking(move || tree.remove(&own, None)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let line = NotMoved::from(error).line(&path);
-                failures.add(&line);
-                report.line(&line)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(failures)
-}
-
-/// Removes files that the bucket does not have, unless something `keeps` them.
-async fn remove(
-    fetcher: &Fetcher,
-    deletes: Spill<(String, Stat)>,
-    keeps: Option<&str>,
-    report: &mut Report,
-    failures: &mut Failures,
-) -> anyhow::Result<()> {
-    for delete in deletes.read()? {
-        let (path, stat) = delete?;
-        let line = Line::new(Symbol::OnlyHere, &path, stat.size_bytes);
-        if let Some(why) = keeps {
-            report.line(&line.because(format!("not deleted, since {why}")))?;
-            continue;
-        }
-        let (tree, own) = (fetcher.tree.clone(), path.clone());
-        let removed = blocking(move || tree.remove(&own, Some(&stat))).await;
-        let line = match removed {
-            Ok(()) => line.done(Done::Deleted),
-            Err(error) => {
-                let NotMoved { why, again } = error.into();
-                let why = format!("not deleted: {why}");
-                NotMoved { why, again }.line(&path)
-            }
-        };
-        failures.add(&line);
-        report.line(&line)?;
-    }
-    Ok(())
 }

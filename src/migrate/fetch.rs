@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use rustix::fs::FileType;
 use tokio::sync::Semaphore;
 
 use super::described::{GRANTED_BITS, set_xattrs};
@@ -21,7 +22,7 @@ use super::odd_policy::OddPolicies;
 use super::operator::Operator;
 use super::outbox::NOT_TRIED;
 use super::proof::Proof;
-use super::report::{Done, Line, Symbol};
+use super::report::{Again, Done, Line, Symbol};
 use super::target_tree::{Ownership, TargetTree, Unfinished};
 use super::throttle::Throttle;
 use super::walk::Symlinks;
@@ -151,6 +152,9 @@ impl Fetcher {
             match described.kind {
                 Kind::File => {}
                 Kind::Symlink => return self.symlink(object, replaces).await,
+                kind if self.odd.wants_all() => {
+                    return self.special(object, replaces, &described, kind).await;
+                }
                 _ => {
                     return Ok(self.odd.line(
                         Symbol::OnlyThere,
@@ -310,6 +314,33 @@ impl Fetcher {
         Ok(Line::proved(path, object.size_bytes, proof).done(Done::Fetched))
     }
 
+    /// A FIFO or a socket, which has no bytes. No device: it would lend privileges.
+    async fn special(
+        &self,
+        object: &Object,
+        replaces: Option<&Stat>,
+        described: &Attributes,
+        kind: Kind,
+    ) -> Result<Line, Failed> {
+        let path = &object.path;
+        let refused = |why: &str| {
+            let (why, again) = (why.to_owned(), Again::Fails);
+            Ok(NotMoved { why, again }.line(path))
+        };
+        let file_type = match kind {
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+            _ => return refused("it is a device, which is not made"),
+        };
+        if replaces.is_some() {
+            return refused("it is no file there, and a file is in its place here");
+        }
+        let (tree, own) = (self.tree.clone(), path.clone());
+        let ownership = self.ownership(object, described);
+        blocking(move || tree.make_special(&own, file_type, &ownership)).await?;
+        Ok(Line::proved(path, 0, Proof::Empty).done(Done::Fetched))
+    }
+
     /// All bytes of a short object.
     async fn whole(&self, object: &Object) -> Result<Bytes, Failed> {
         let request = GetRequest {
@@ -329,7 +360,12 @@ impl Fetcher {
     /// Makes what stands for an empty directory.
     pub async fn make_directory(&self, path: &str) -> Option<Line> {
         let (tree, own) = (self.tree.clone(), path.to_owned());
-        match blocking(move || tree.make_directory(&own)).await {
+        let is_described = self.attributes.mode == AttributesMode::Stored;
+        let make = move || match is_described {
+            true => tree.make_closed(&own),
+            false => tree.make_directory(&own),
+        };
+        match blocking(make).await {
             Ok(()) => None,
             Err(error) => Some(NotMoved::from(error).line(path)),
         }

@@ -81,17 +81,20 @@ async fn act(
 ) -> anyhow::Result<Outcome> {
     let Plan {
         actions,
+        obstacles,
         beside,
         counts,
         walked,
+        ..
     } = planned;
     begin(job.operator, &counts);
     let transfers = Transfers {
         outbox: &sender.outbox,
         scratch,
+        has_unseen: counts.unseen > 0,
     };
     let one = async |action: &Action| one(&sender, &beside, action).await;
-    let (deletes, mut failures) = transfers.send(actions, one, report).await?;
+    let (deletes, mut failures) = transfers.send(actions, obstacles, one, report).await?;
     failures.add_if(counts.failed.names > 0);
     let mut walking = Walking::begin(&sender.tree, job.walk_settings());
     let mut unplaced = None;
@@ -176,6 +179,7 @@ async fn one(sender: &Sender, beside: &BTreeSet<String>, action: &Action) -> Opt
         | Action::Fetch { .. }
         | Action::MakeDirectory { .. }
         | Action::RemoveUnfinished { .. }
+        | Action::RemoveDirectory { .. }
         | Action::DeleteFile { .. } => None,
     }
 }

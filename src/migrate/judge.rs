@@ -59,7 +59,7 @@ pub struct JudgeSettings {
 pub struct Judge {
     pub store: Arc<dyn ObjectStore>,
     pub tree: Tree,
-    settings: JudgeSettings,
+    pub settings: JudgeSettings,
     /// Of those that use what earlier runs found.
     pub checkpoint: Option<Arc<Checkpoint>>,
     hashing: Semaphore,

@@ -1,12 +1,60 @@
-//! Whether what is no file is the same on both sides.
+//! Whether what is no file is the same on both sides: symlinks, FIFOs, sockets, directories.
 
-use super::entry::Object;
+use rustix::fs::FileType;
+
+use super::checkpoint::With;
+use super::described;
+use super::entry::{Object, Stat};
 use super::judge::{Judge, Verdict};
 use super::proof::Proof;
 use crate::store::{ETag, GetRequest};
 use crate::vocabulary::Kind;
 
 impl Judge {
+    /// Whether a FIFO or a socket is one in the bucket too.
+    pub async fn compare_special(&self, path: &str) -> Verdict {
+        let here = match self.tree.kind(path) {
+            Ok(here) => here,
+            Err(error) => return Verdict::Failed(error.to_string()),
+        };
+        match (self.attributes_of(path).await, here) {
+            (Err(why), _) => Verdict::Failed(why),
+            (Ok((_, there)), FileType::Fifo) if there.kind == Kind::Fifo => {
+                Verdict::Equal(Proof::Empty)
+            }
+            (Ok((_, there)), FileType::Socket) if there.kind == Kind::Socket => {
+                Verdict::Equal(Proof::Empty)
+            }
+            (Ok(_), _) => Verdict::Different("it is of another kind there".to_owned()),
+        }
+    }
+
+    /// Whether a directory has what its marker tells, with what it has. Errors: the disk's.
+    pub async fn compare_directory(
+        &self,
+        path: &str,
+        marker: &Object,
+    ) -> std::io::Result<(Verdict, Stat)> {
+        let stat = self.tree.directory(path)?;
+        let equal = self.equal(&stat, marker);
+        let checkpoint = self.checkpoint.as_ref();
+        if equal.with == With::Attributes && checkpoint.is_some_and(|it| it.is_equal(path, &equal))
+        {
+            return Ok((Verdict::Equal(Proof::Checkpoint), stat));
+        }
+        let verdict = match self.attributes_of(path).await {
+            Err(why) => Verdict::Failed(why),
+            Ok((_, there)) => {
+                let none = there.xattrs.clone();
+                match described::difference(self.settings.work, &stat, &none, &there) {
+                    None => Verdict::Equal(Proof::Empty),
+                    Some(why) => Verdict::Different(why),
+                }
+            }
+        };
+        Ok((verdict, stat))
+    }
+
     /// Whether a symlink is one in the bucket too, which leads to the same.
     pub async fn compare_link(&self, path: &str, object: &Object) -> Verdict {
         let target = match self.tree.link(path) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::described;
 use super::entry::Stat;
@@ -58,6 +58,24 @@ impl Tree {
         let how = resolve_flags(Symlinks::Name);
         let link = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), how)?;
         Ok(rustix::fs::readlinkat(link, "", Vec::new())?.into_bytes())
+    }
+
+    /// What a name is of, without following it.
+    pub fn kind(&self, path: &str) -> io::Result<FileType> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let how = resolve_flags(Symlinks::Name);
+        let opened = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), how)?;
+        let found = File::from(opened).metadata()?;
+        Ok(FileType::from_raw_mode(Stat::from(&found).mode))
+    }
+
+    /// What a directory is like.
+    pub fn directory(&self, path: &str) -> io::Result<Stat> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let how = resolve_flags(Symlinks::Name);
+        let path = path.trim_end_matches('/');
+        let opened = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), how)?;
+        Ok(Stat::from(&File::from(opened).metadata()?))
     }
 
     fn open_now(&self, path: &str) -> io::Result<LocalFile> {

@@ -88,7 +88,7 @@ pub async fn write(
     });
     let sent = found.filter_map(|found| async move {
         match found {
-            Found::File { path, stat } if !left_out.contains(&path) => Some((path, stat)),
+            Found::File { path, stat, .. } if !left_out.contains(&path) => Some((path, stat)),
             _ => None,
         }
     });
@@ -373,6 +373,7 @@ mod tests {
         };
         let settings = WalkSettings {
             symlinks: Symlinks::Name,
+            hard_links: crate::migrate::HardLinks::Each,
             selection: Selection::default(),
             prefix_bytes: 0,
         };

@@ -41,6 +41,10 @@ impl Pair {
             }
             _ => false,
         };
+        if let Self::Here(Found::NotUtf8 { .. }) = self {
+            // The walk gives no others.
+            return true;
+        }
         if may_hide {
             return !selection.skips_below(self.path().trim_end_matches('/'));
         }
@@ -72,7 +76,7 @@ impl Walking {
         let digest = tokio::task::spawn_blocking(move || {
             let mut digest = Sha256::new();
             let outcome = walk(root.as_fd(), &settings, &mut |it| {
-                digest.update(format!("{it:?}\n"));
+                digest.update(it.text() + "\n");
                 match give.blocking_send(it) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(_) => ControlFlow::Break(()),
@@ -121,7 +125,9 @@ impl Merge {
     pub async fn next(&mut self) -> io::Result<Option<Pair>> {
         let here = self.next_here.as_ref().map(Found::path);
         let there = self.next_there.as_ref().map(|object| object.path.as_str());
+        let is_key = !matches!(self.next_here, Some(Found::NotUtf8 { .. }));
         let (takes_here, takes_there) = match (here, there) {
+            (Some(here), Some(there)) if !is_key => (here <= there, there < here),
             (Some(here), Some(there)) => (here <= there, there <= here),
             (here, there) => (here.is_some(), there.is_some()),
         };
@@ -164,58 +170,52 @@ impl Merge {
     }
 }
 
-/// Names that those which follow in the order of bytes may lie below.
-#[derive(Debug, Default)]
-pub struct Above {
+/// Names that those which follow in the order of bytes may lie below, with what is known
+/// of each.
+#[derive(Debug)]
+pub struct Above<T = ()> {
     /// Each begins with those before it, and so does the last name.
-    open: Vec<String>,
+    open: Vec<(String, T)>,
 }
 
-impl Above {
-    /// The one that this next name lies below.
-    pub fn of(&mut self, path: &str) -> Option<&str> {
+impl<T> Default for Above<T> {
+    fn default() -> Self {
+        Self { open: Vec::new() }
+    }
+}
+
+impl<T: Clone> Above<T> {
+    /// Those that this next name lies below.
+    pub fn all_of(&mut self, path: &str) -> Vec<(String, T)> {
         self.pass(path);
-        let is_above = |name: &&String| path.as_bytes().get(name.len()) == Some(&b'/');
-        self.open.iter().find(is_above).map(String::as_str)
+        let is_above = |name: &str| path.as_bytes().get(name.len()) == Some(&b'/');
+        let open = self.open.iter().filter(|(name, _)| is_above(name));
+        open.cloned().collect()
     }
 
-    /// Whether this name is one that the last name lies below.
-    pub fn has(&self, name: &str) -> bool {
-        self.open.iter().any(|open| open == name)
+    /// The first one of them.
+    pub fn of(&mut self, path: &str) -> Option<String> {
+        self.all_of(path).into_iter().next().map(|(name, _)| name)
     }
 
     /// Takes this next name for one.
-    pub fn push(&mut self, path: &str) {
+    pub fn push_with(&mut self, path: &str, known: T) {
         let name = path.trim_end_matches('/');
         self.pass(name);
-        self.open.push(name.to_owned());
+        self.open.push((name.to_owned(), known));
     }
 
     fn pass(&mut self, path: &str) {
-        let is_over = |last: &String| !path.starts_with(last.as_str());
+        let is_over = |last: &(String, T)| !path.starts_with(last.0.as_str());
         while self.open.last().is_some_and(is_over) {
             self.open.pop();
         }
     }
 }
 
-/// Files that lie beside a directory of their name: a mount shows the directory alone.
-#[derive(Debug, Default)]
-pub struct Beside(Above);
-
-impl Beside {
-    /// The file that this next name shows to be one.
-    pub fn see(&mut self, path: &str) -> Option<String> {
-        let beside = self.pass(path);
-        if !path.ends_with('/') {
-            self.0.push(path);
-        }
-        beside
-    }
-
-    /// The same where this name is left out, and so is no file beside what follows.
-    pub fn pass(&mut self, path: &str) -> Option<String> {
-        self.0.of(path).map(str::to_owned)
+impl Above {
+    pub fn push(&mut self, path: &str) {
+        self.push_with(path, ());
     }
 }
 
@@ -224,24 +224,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_beside_a_directory_of_its_name_is_seen_behind_others() {
-        let mut beside = Beside::default();
+    fn a_name_lies_below_those_that_its_path_leads_through() {
+        let mut above = Above::default();
         let names = [
-            "a", "a-b", "a-c/d", "a/b", "a/c", "b", "b0", "c/", "c/d", "d", "d/",
+            "a", "a-b", "a-c/d", "a/b", "a/b/c", "b", "b0", "c/", "c/d", "d", "d/",
         ];
-        let seen: Vec<_> = names.iter().map(|name| beside.see(name)).collect();
-        let shown = |name: &str| Some(name.to_owned());
-        let mut expected = vec![None; names.len()];
-        (expected[3], expected[4], expected[10]) = (shown("a"), shown("a"), shown("d"));
+        let seen: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let found = above.all_of(name);
+                if !name.ends_with('/') {
+                    above.push(name);
+                }
+                found.into_iter().map(|(name, ())| name).collect::<Vec<_>>()
+            })
+            .collect();
+        let mut expected = vec![Vec::<String>::new(); names.len()];
+        expected[3] = vec!["a".to_owned()];
+        expected[4] = vec!["a".to_owned(), "a/b".to_owned()];
+        expected[10] = vec!["d".to_owned()];
         assert_eq!(seen, expected);
-    }
-
-    #[test]
-    fn a_name_that_is_left_out_lies_beside_nothing() {
-        let mut beside = Beside::default();
-        assert_eq!(beside.pass("a"), None);
-        assert_eq!(beside.see("a/b"), None);
-        assert_eq!(beside.see("c"), None);
-        assert_eq!(beside.pass("c/d"), Some("c".to_owned()));
     }
 }

@@ -14,10 +14,12 @@
 //! - Nothing is deleted where a part of the directory could not be looked at.
 
 mod action;
+mod bring;
 mod checkpoint;
 mod connect;
 mod delete_objects;
 mod described;
+mod directories;
 mod entry;
 mod export;
 mod failures;
@@ -30,6 +32,7 @@ mod judge_others;
 mod listing;
 mod local_file;
 mod manifest;
+mod marked;
 mod merge;
 mod move_objects;
 mod move_plan;
@@ -38,6 +41,7 @@ mod moving;
 mod named;
 mod object_judge;
 mod object_types;
+mod obstacles;
 mod odd_policy;
 mod operator;
 mod outbox;
@@ -73,7 +77,7 @@ pub use manifest::verify_manifest;
 pub use move_objects::{MoveJob, move_objects};
 pub use moving::MoveSettings;
 pub use object_types::Wrong;
-pub use odd_policy::{OddPolicies, OddPolicy};
+pub use odd_policy::{HardLinks, OddPolicies, OddPolicy, Specials};
 pub use operator::Operator;
 pub use outcome::Outcome;
 pub use plan_counts::{Extra, PlanCounts, Sides};

@@ -161,15 +161,19 @@ async fn act(
     report: &mut Report,
 ) -> anyhow::Result<Outcome> {
     let Plan {
-        actions, counts, ..
+        actions,
+        obstacles,
+        counts,
+        ..
     } = planned;
     begin(&mover.outbox.operator, &counts);
     let transfers = Transfers {
         outbox: &mover.outbox,
         scratch,
+        has_unseen: counts.unseen > 0,
     };
     let one = async |action: &Action| one(mover, action).await;
-    let (deletes, mut failures) = transfers.send(actions, one, report).await?;
+    let (deletes, mut failures) = transfers.send(actions, obstacles, one, report).await?;
     failures.add_if(counts.failed.names > 0);
     let is_kept = counts.unseen > 0 && deletes.len() > 0;
     let keeps = match failures.any() {

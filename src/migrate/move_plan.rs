@@ -13,6 +13,7 @@ use super::entry::{Object, Odd};
 use super::judge::{COMPARED_AT_ONCE, Verdict};
 use super::listing::{Listing, Unusable};
 use super::object_judge::ObjectJudge;
+use super::obstacles::Obstacles;
 use super::odd_policy::{OddPolicies, OddPolicy};
 use super::operator::Operator;
 use super::places::{Listings, ObjectPair};
@@ -83,7 +84,9 @@ pub async fn plan_move(
     planner.read(judge).await?;
     Ok(Plan {
         actions: planner.actions,
+        obstacles: Obstacles::new(settings.scratch)?,
         beside: BTreeSet::new(),
+        directories: Spill::new(settings.scratch, "directories")?,
         counts: planner.counts,
         walked: [0; 32],
     })

@@ -1,9 +1,11 @@
 //! What import, export and move have in common: settings, and the question before.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::guards::{self, Force};
+use super::obstacles::Obstacles;
 use super::operator::{Asking, Operator};
 use super::outcome::{Outcome, outcome_of};
 use super::plan::Plan;
@@ -40,7 +42,8 @@ pub async fn approval(
 ) -> anyhow::Result<Approval> {
     asking.tell_of_comparison();
     guards::not_too_much(asking, &planned.counts, settings.force)?;
-    let has_work = planned.actions.len() > 0;
+    let obstacles = &planned.obstacles;
+    let has_work = planned.actions.len() + obstacles.clears.len() + obstacles.waits.len() > 0;
     if !settings.dry_run && (!has_work || asking.is_approved(&planned.counts).await?) {
         return Ok(Approval::Approved(Box::new(planned)));
     }
@@ -49,8 +52,25 @@ pub async fn approval(
         (true, true) => Outcome::Differences,
         (true, false) => outcome_of(report),
     };
-    for action in planned.actions.read()? {
-        report.line(&action?.line())?;
+    let mut told = BTreeSet::new();
+    let Obstacles {
+        clears,
+        waits,
+        cleared,
+        ..
+    } = planned.obstacles;
+    for actions in [planned.actions, waits, clears] {
+        for action in actions.read()? {
+            let action = action?;
+            // Those have two.
+            let is_second = action.is_delete() && told.contains(action.path());
+            if action.is_delete() && cleared.contains(action.path()) {
+                told.insert(action.path().to_owned());
+            }
+            if !is_second {
+                report.line(&action.line())?;
+            }
+        }
     }
     Ok(Approval::Ended(outcome))
 }

@@ -1,9 +1,14 @@
 //! A name of a directory that is walked.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use super::entry::Stat;
+use super::marked::is_marked;
 
 /// A name of a directory, and what it is.
 pub struct Named {
@@ -32,15 +37,38 @@ impl Kind {
 }
 
 impl Named {
-    /// Keys below a directory have a slash where a file's name ends. What is no UTF-8 is
-    /// told, and so has its place, by another name.
+    /// Keys below a directory have a slash where a file's name ends. What is no UTF-8 has
+    /// its place by how it is told.
     pub fn order(&self) -> String {
-        let mut order = self.name.to_string_lossy().into_owned();
+        let mut order = told(&self.name);
         if matches!(self.kind, Kind::Directory) {
             order.push('/');
         }
         order
     }
+}
+
+/// A name with the bytes that are no UTF-8 as `\\xNN`.
+pub fn told(name: &OsStr) -> String {
+    let chunks = name.as_bytes().utf8_chunks();
+    let chunks = chunks.map(|chunk| {
+        let bytes = chunk.invalid().iter();
+        let bytes: String = bytes.map(|byte| format!("\\x{byte:02x}")).collect();
+        format!("{}{bytes}", chunk.valid())
+    });
+    chunks.collect()
+}
+
+/// A file with the name of an unfinished one, if an export has made it.
+pub fn unfinished(directory: BorrowedFd<'_>, named: &Named) -> Option<Stat> {
+    let Kind::File = named.kind else {
+        return None;
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(directory, named.name.as_os_str(), flags, Mode::empty());
+    let file = File::from(opened.ok()?);
+    let found = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    is_marked(&file).then(|| Stat::from(&found))
 }
 
 /// Whether names that are included may lie behind one that is not followed.

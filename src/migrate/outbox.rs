@@ -21,7 +21,9 @@ use super::unfinished::{self, Long};
 use super::upload_source::UploadSource;
 use crate::config::Config;
 use crate::error::FsError;
-use crate::store::{ETag, Key, ObjectHeaders, PutRequest, StoreErrorKind, StoreOp, WriteCondition};
+use crate::store::{
+    ETag, HeadRequest, Key, ObjectHeaders, PutRequest, StoreErrorKind, StoreOp, WriteCondition,
+};
 use crate::write_path::{ByteSource, CopyPartSize, PartSize, PriorAttempt, UploadTarget, Uploader};
 
 /// Longest file that the store's conditions are tried with.
@@ -36,6 +38,8 @@ pub const NO_VERSION: &str = "00000000000000000000000000000000";
 pub struct Outbox {
     pub bucket: Bucket,
     pub uploader: Uploader,
+    /// For what the store says to be there, and has not.
+    looking: Uploader,
     pub prefix: String,
     pub checkpoint: Arc<Checkpoint>,
     pub operator: Arc<dyn Operator>,
@@ -78,6 +82,7 @@ impl Outbox {
         Ok(Self {
             bucket: bucket.clone(),
             uploader: Uploader::new(store, part_size, copy_part_size, parts),
+            looking: Uploader::new(bucket.looking.clone(), part_size, copy_part_size, parts),
             prefix: config.prefix.clone(),
             checkpoint: checkpoint.clone(),
             operator: operator.clone(),
@@ -142,7 +147,11 @@ impl Outbox {
         ));
         let target = target(key, headers, len, replaces);
         let sent: Arc<dyn ByteSource> = source.clone();
-        match self.uploader.upload(&target, &sent).await {
+        let mut outcome = self.uploader.upload(&target, &sent).await;
+        if matches!(outcome, Err(FsError::Exists(_))) && self.has_nothing_of(&target.key).await {
+            outcome = self.looking.upload(&target, &sent).await;
+        }
+        match outcome {
             Ok(made) => {
                 // One whose bytes were found there may not have been completed: it is aborted
                 // at the end, and known until then.
@@ -156,6 +165,13 @@ impl Outbox {
             }
             Err(error) => self.failed(&source, &error),
         }
+    }
+
+    /// Whether a key is not there.
+    async fn has_nothing_of(&self, key: &Key) -> bool {
+        let asked = self.bucket.store.head(HeadRequest { key: key.clone() });
+        let answer = asked.await.map_err(|error| error.kind);
+        matches!(answer, Err(StoreErrorKind::NotFound))
     }
 
     fn failed(&self, source: &UploadSource, error: &FsError) -> Attempt {
@@ -203,12 +219,21 @@ impl Outbox {
     /// Aborts uploads that were given up, as long as it is not aborted itself.
     pub fn aborts_given_up(self: &Arc<Self>) -> JoinHandle<()> {
         let outbox = self.clone();
-        tokio::spawn(async move { outbox.uploader.abort_queued().await })
+        tokio::spawn(async move {
+            let (first, second) = (&outbox.uploader, &outbox.looking);
+            tokio::join!(first.abort_queued(), second.abort_queued());
+        })
     }
 
     /// Waits until none is left that was given up, and says where one is.
     pub async fn settles(&self, aborting: JoinHandle<()>) {
-        let aborts = timeout(ABORTS_WITHIN, self.uploader.aborts_settled()).await;
+        let settled = async {
+            tokio::join!(
+                self.uploader.aborts_settled(),
+                self.looking.aborts_settled()
+            )
+        };
+        let aborts = timeout(ABORTS_WITHIN, settled).await;
         aborting.abort();
         if aborts.is_err() {
             self.operator

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt};
 
 use super::action::Action;
-use super::entry::Odd;
+use super::directories::Marked;
+use super::entry::{Odd, Stat};
 use super::job::Source;
 use super::judge::{COMPARED_AT_ONCE, Judge, Verdict};
 use super::listing::Unusable;
-use super::merge::{Above, Beside, Merge, Pair, WalkDigest, is_directory};
+use super::merge::{Above, Merge, Pair, WalkDigest, is_directory};
 use super::object_types::{ObjectTypes, Typed, looked_at};
+use super::obstacles::{Ask, Obstacles, Place};
 use super::odd_policy::{OddPolicies, OddPolicy};
 use super::operator::Operator;
 use super::plan_counts::{Extra, PlanCounts, Work};
@@ -27,8 +29,11 @@ use crate::config::DirMarkersConfig;
 #[derive(Debug)]
 pub struct Plan {
     pub actions: Spill<Action>,
+    pub obstacles: Obstacles,
     /// Their files are not to be moved.
     pub beside: BTreeSet<String>,
+    /// Those whose markers say what they are like.
+    pub directories: Spill<Marked>,
     pub counts: PlanCounts,
     pub walked: WalkDigest,
 }
@@ -46,6 +51,8 @@ pub struct PlanSettings<'a> {
     pub markers: DirMarkersConfig,
     /// Whether symlinks of the bucket become symlinks of the directory.
     pub makes_links: bool,
+    /// Whether directories get what is stored with their markers.
+    pub gives_directories: bool,
     pub scratch: &'a Path,
     /// Told how much has to be read to compare.
     pub operator: &'a Arc<dyn Operator>,
@@ -54,15 +61,17 @@ pub struct PlanSettings<'a> {
 pub(super) struct Planner<'a> {
     pub(super) settings: &'a PlanSettings<'a>,
     pub(super) report: &'a mut Report,
-    pub(super) actions: Spill<Action>,
+    actions: Spill<Action>,
+    obstacles: Obstacles,
+    /// Where the actions of the name belong that is looked at.
+    place: Place,
     pub(super) unproved: UnprovedPairs,
     pub(super) beside: BTreeSet<String>,
     /// What a policy leaves out, and what may lie below.
     pub(super) skipped: Above,
-    /// Objects to be deleted: what lies below them takes their names.
-    pub(super) deleted: Above,
     /// Objects that a mount shows, under which files are looked for.
     pub(super) shown: Above,
+    pub(super) directories: Spill<Marked>,
     pub(super) counts: PlanCounts,
 }
 
@@ -77,11 +86,13 @@ pub async fn plan(
         settings,
         report,
         actions: Spill::new(settings.scratch, "actions")?,
+        obstacles: Obstacles::new(settings.scratch)?,
+        place: Place::Actions,
         unproved: UnprovedPairs::new(settings.scratch)?,
         beside: BTreeSet::new(),
         skipped: Above::default(),
-        deleted: Above::default(),
         shown: Above::default(),
+        directories: Spill::new(settings.scratch, "directories")?,
         counts: PlanCounts::default(),
     };
     let mut merge = merge;
@@ -93,35 +104,18 @@ pub async fn plan(
         });
         let judged = pairs.map(|pair| compared(pair, judge, settings));
         let mut judged = std::pin::pin!(judged.buffered(COMPARED_AT_ONCE));
-        let mut beside = Beside::default();
         while let Some(next) = judged.next().await {
-            let compared = next?;
-            let path = compared.pair.path();
-            let is_ours = matches!(compared.pair, Pair::Here(Found::Unfinished { .. }));
-            let is_taken = is_ours || compared.pair.is_taken_by(settings.selection);
-            let hides = planner.would_hide(&compared.pair);
-            if !is_taken {
-                continue;
-            }
-            if let Some(why) = hides {
-                planner.odd(path, Odd::BesideDirectory, &why)?;
-                continue;
-            }
-            let file = match compared.pair {
-                Pair::Here(Found::Odd { .. }) => beside.pass(path),
-                _ => beside.see(path),
-            };
-            if let Some(file) = file {
-                planner.beside(file)?;
-            }
-            planner.pair(compared)?;
+            planner.take(next?)?;
         }
     }
+    planner.place = Place::Actions;
     planner.read(judge).await?;
     let walked = merge.digest().await?;
     Ok(Plan {
         actions: planner.actions,
+        obstacles: planner.obstacles,
         beside: planner.beside,
+        directories: planner.directories,
         counts: planner.counts,
         walked,
     })
@@ -132,6 +126,8 @@ struct Compared {
     pair: Pair,
     verdict: Option<Verdict>,
     typed: Option<Typed>,
+    /// Of a directory that has a marker.
+    directory: Option<Stat>,
 }
 
 /// Errors: those of the pair.
@@ -141,8 +137,20 @@ async fn compared(
     settings: &PlanSettings<'_>,
 ) -> io::Result<Compared> {
     let pair = pair?;
+    let mut directory = None;
     let (verdict, typed) = match &pair {
-        Pair::Both(Found::File { path, stat }, object) if settings.selection.takes(path) => {
+        Pair::Both(Found::Directory { path, .. }, marker)
+            if settings.gives_directories && settings.selection.takes(path) =>
+        {
+            let compared = judge.compare_directory(path, marker).await;
+            let (verdict, stat) = match compared {
+                Ok((verdict, stat)) => (verdict, Some(stat)),
+                Err(error) => (Verdict::Failed(error.to_string()), None),
+            };
+            directory = stat;
+            (Some(verdict), None)
+        }
+        Pair::Both(Found::File { path, stat, .. }, object) if settings.selection.takes(path) => {
             let verdict = judge.compare(path, stat, object).await;
             let types = settings.types.as_ref();
             let typed = looked_at(judge, types, (stat, object), &verdict).await;
@@ -158,16 +166,80 @@ async fn compared(
         ) if settings.makes_links && settings.selection.takes(path) => {
             (Some(judge.compare_link(path, object).await), None)
         }
+        Pair::Both(
+            Found::Odd {
+                path,
+                odd: Odd::Special,
+                ..
+            },
+            _,
+        ) if settings.gives_directories && settings.odd.wants_all() => {
+            (Some(judge.compare_special(path).await), None)
+        }
         _ => (None, None),
     };
     Ok(Compared {
         pair,
         verdict,
         typed,
+        directory,
     })
 }
 
 impl Planner<'_> {
+    /// Plans what becomes of the next name.
+    fn take(&mut self, compared: Compared) -> io::Result<()> {
+        let pair = &compared.pair;
+        let path = pair.path();
+        let is_export = self.settings.work == Work::Export;
+        let is_ours = is_export && matches!(pair, Pair::Here(Found::Unfinished { .. }));
+        let is_taken = is_ours || pair.is_taken_by(self.settings.selection);
+        let hides = self.would_hide(pair);
+        if !is_taken {
+            return Ok(());
+        }
+        if let Some(why) = hides {
+            return self.odd(path, Odd::BesideDirectory, &why);
+        }
+        let ask = Ask {
+            work: self.settings.work,
+            extra: self.settings.extra,
+            is_kept: self.skipped.of(path).is_some(),
+        };
+        let way = self.obstacles.meet(pair, ask)?;
+        for file in way.beside {
+            let why = "there is also a directory of this name, which a mount shows in its place";
+            self.beside(file, Symbol::OnlyHere, why)?;
+        }
+        for (object, why) in way.taken {
+            match self.settings.odd.wants_all() && self.beside.insert(object.clone()) {
+                true => self.failed(&object, 0, why)?,
+                false => self.beside(object, Symbol::OnlyThere, &why)?,
+            }
+        }
+        match way.refused {
+            Some((_, why)) if self.settings.odd.wants_all() => return self.failed(path, 0, why),
+            Some((odd, why)) => return self.told(Symbol::OnlyThere, path, odd, &why),
+            None => {}
+        }
+        self.place = way.place;
+        self.pair(compared)
+    }
+
+    /// Notes what is to be done. Errors: the disk's.
+    pub(super) fn act(&mut self, action: &Action) -> io::Result<()> {
+        match self.place {
+            Place::Actions => self.actions.push(action),
+            Place::Waits => self.obstacles.waits.push(action),
+            Place::Clears => self.obstacles.clears.push(action),
+        }
+    }
+
+    /// Whether what is looked at is removed first, since something is to have its place.
+    pub(super) fn is_cleared(&self) -> bool {
+        self.place == Place::Clears
+    }
+
     /// Decides what only the bytes can tell.
     async fn read(&mut self, judge: &Arc<Judge>) -> io::Result<()> {
         let fresh = UnprovedPairs::new(self.settings.scratch)?;
@@ -183,21 +255,24 @@ impl Planner<'_> {
             pair,
             verdict,
             typed,
+            directory,
         } = compared;
         match pair {
-            Pair::Here(Found::Unfinished { path }) => match self.settings.work {
-                Work::Export => self.actions.push(&Action::RemoveUnfinished { path }),
-                Work::Import | Work::Verify(_) => Ok(()),
-            },
-            Pair::Both(Found::Unfinished { path }, _) => {
-                let why = "its name is that of an unfinished file of an export";
-                self.odd(&path, Odd::BadName, why)
+            Pair::Here(Found::Unfinished { path, .. }) => self.unfinished(path),
+            Pair::Both(Found::Unfinished { path, stat }, object) => {
+                self.beside_unfinished(path, stat, object)
+            }
+            Pair::Here(Found::NotUtf8 { path }) | Pair::Both(Found::NotUtf8 { path }, _) => {
+                // Which keys may lie below is not known.
+                self.counts.unseen += u64::from(is_directory(&path));
+                let why = "its name is not UTF-8";
+                self.told(Symbol::OnlyHere, &path, Odd::BadName, why)
             }
             Pair::Here(Found::Directory { path, is_empty }) => self.directory_here(path, is_empty),
             // One that has files needs no marker, and may have one.
             Pair::Both(Found::Directory { .. }, object) => match object.why_no_file() {
                 Some(why) => self.no_file(&object.path, why),
-                None => Ok(()),
+                None => self.directory_in_both(object, verdict, directory),
             },
             Pair::Both(Found::Odd { path, .. }, object)
                 if matches!(verdict, Some(Verdict::Equal(_))) =>
@@ -207,9 +282,13 @@ impl Planner<'_> {
             }
             Pair::Here(Found::Odd { path, odd, why })
             | Pair::Both(Found::Odd { path, odd, why }, _) => self.odd(&path, odd, &why),
-            Pair::Here(Found::File { path, stat }) => self.only_here(path, stat),
+            Pair::Here(Found::File { path, stat, names }) => {
+                self.hard_link(&path, names)?;
+                self.only_here(path, stat)
+            }
             Pair::There(object) => self.only_there(object),
-            Pair::Both(Found::File { path, stat }, object) => {
+            Pair::Both(Found::File { path, stat, names }, object) => {
+                self.hard_link(&path, names)?;
                 self.counts.source += 1;
                 self.counts.target += 1;
                 let verdict = verdict.unwrap_or(Verdict::Unproved);
@@ -222,7 +301,7 @@ impl Planner<'_> {
         let policy = self.settings.odd.of(odd);
         if is_directory(path) || matches!(odd, Odd::Unreadable | Odd::Symlink) {
             match policy {
-                OddPolicy::Skip if is_name(path, odd) => self.skipped.push(path),
+                OddPolicy::Skip if !matches!(path, "" | ".") => self.skipped.push(path),
                 OddPolicy::Skip | OddPolicy::Refuse => self.counts.unseen += 1,
             }
         }
@@ -234,7 +313,7 @@ impl Planner<'_> {
         self.told(Symbol::OnlyThere, path, Odd::BadName, why)
     }
 
-    fn told(&mut self, side: Symbol, path: &str, odd: Odd, why: &str) -> io::Result<()> {
+    pub(super) fn told(&mut self, side: Symbol, path: &str, odd: Odd, why: &str) -> io::Result<()> {
         if self.settings.odd.of(odd) == OddPolicy::Refuse {
             self.counts.refused.add(0);
         }
@@ -256,12 +335,12 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn beside(&mut self, file: String) -> io::Result<()> {
-        if self.beside.contains(&file) || self.deleted.has(&file) {
+    /// Names a file that is not to be moved. Once is enough.
+    fn beside(&mut self, file: String, side: Symbol, why: &str) -> io::Result<()> {
+        if self.beside.contains(&file) {
             return Ok(());
         }
-        let why = "there is also a directory of this name, which a mount shows in its place";
-        self.odd(&file, Odd::BesideDirectory, why)?;
+        self.told(side, &file, Odd::BesideDirectory, why)?;
         self.beside.insert(file);
         Ok(())
     }
@@ -291,17 +370,14 @@ impl Planner<'_> {
                 })
             }
             (Verdict::Unproved, _) => self.unproved.push(&Unproved { path, stat, object }),
-            (Verdict::Failed(why), _) => {
-                self.counts.failed.add(bytes);
-                self.report.line(&Line::error(&path, why))
-            }
+            (Verdict::Failed(why), _) => self.failed(&path, bytes, why),
             (Verdict::Different(why), _) if self.only_names() => {
                 let line = Line::new(Symbol::Different, &path, bytes).because(why);
                 self.report.line(&line)
             }
             (Verdict::Different(_), Work::Import | Work::Verify(_)) => {
                 self.counts.changed.add(bytes);
-                self.actions.push(&Action::Send {
+                self.act(&Action::Send {
                     path,
                     size_bytes: bytes,
                     etag: Some(object.etag),
@@ -309,18 +385,11 @@ impl Planner<'_> {
             }
             (Verdict::Different(_), Work::Export) => {
                 self.counts.changed.add(object.size_bytes);
-                self.actions.push(&Action::Fetch {
+                self.act(&Action::Fetch {
                     object,
                     replaces: Some(stat),
                 })
             }
         }
     }
-}
-
-/// Whether the path of something odd tells which keys may be of it or of what is below it.
-fn is_name(path: &str, odd: Odd) -> bool {
-    let is_root = matches!(path, "" | ".");
-    let is_lossy = odd == Odd::BadName && path.contains(char::REPLACEMENT_CHARACTER);
-    !is_root && !is_lossy
 }

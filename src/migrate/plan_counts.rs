@@ -47,6 +47,8 @@ pub struct PlanCounts {
     /// they hide: directories that cannot be read, symlinks that are not followed.
     pub unseen: u64,
     pub directories: u64,
+    /// Names of files that have more than one.
+    pub hard_links: u64,
     /// Files on the side that changes.
     pub target: u64,
     /// Files on the side that is taken as it is.

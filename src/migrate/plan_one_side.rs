@@ -3,13 +3,15 @@
 use std::io;
 
 use super::action::Action;
-use super::entry::{Object, Stat};
+use super::directories::Marked;
+use super::entry::{Object, Odd, Stat};
 use super::job::Source;
 use super::judge::Verdict;
 use super::merge::Pair;
 use super::plan::Planner;
 use super::plan_counts::{Extra, Sides, Work};
 use super::report::{Line, Symbol};
+use super::walk::one_of;
 use crate::config::DirMarkersConfig;
 
 impl Planner<'_> {
@@ -48,14 +50,93 @@ impl Planner<'_> {
         match self.settings.work {
             Work::Import if is_marked => {
                 self.counts.directories += 1;
-                self.actions.push(&Action::Mark { path })
+                self.act(&Action::Mark { path })
             }
             Work::Verify(_) if is_marked => {
                 let line = Line::new(Symbol::OnlyHere, &path, 0);
                 self.report.line(&line.because("an empty directory"))
             }
+            Work::Export if self.is_cleared() => self.act(&Action::RemoveDirectory { path }),
             Work::Import | Work::Export | Work::Verify(_) => Ok(()),
         }
+    }
+
+    /// Names what was not compared, or cannot be had.
+    pub(super) fn failed(&mut self, path: &str, bytes: u64, why: String) -> io::Result<()> {
+        self.counts.failed.add(bytes);
+        self.report.line(&Line::error(path, why))
+    }
+
+    /// One that has a marker: whether it is as that says, where it is to be.
+    pub(super) fn directory_in_both(
+        &mut self,
+        marker: Object,
+        verdict: Option<Verdict>,
+        stat: Option<Stat>,
+    ) -> io::Result<()> {
+        match verdict {
+            None => Ok(()),
+            Some(Verdict::Failed(why)) => self.failed(&marker.path, 0, why),
+            Some(Verdict::Equal(_)) => self.directories.push(&Marked {
+                marker,
+                equal: stat,
+            }),
+            Some(Verdict::Different(_) | Verdict::Unproved) => self.make_directory(marker),
+        }
+    }
+
+    /// It gets what is stored with its marker.
+    fn make_directory(&mut self, marker: Object) -> io::Result<()> {
+        self.counts.directories += 1;
+        let path = marker.path.clone();
+        if self.settings.gives_directories {
+            self.directories.push(&Marked {
+                marker,
+                equal: None,
+            })?;
+        }
+        self.act(&Action::MakeDirectory { path })
+    }
+
+    /// Names a file that has other names, and is sent under each.
+    pub(super) fn hard_link(&mut self, path: &str, names: u64) -> io::Result<()> {
+        if names == 1 || self.settings.work == Work::Export {
+            return Ok(());
+        }
+        self.counts.hard_links += 1;
+        let why = format!("{}: each is an object of its own", one_of(names));
+        self.report.line(&Line {
+            odd: Some(Odd::HardLink),
+            ..Line::new(Symbol::OnlyHere, path, 0).because(why)
+        })
+    }
+
+    /// What an export has left.
+    pub(super) fn unfinished(&mut self, path: String) -> io::Result<()> {
+        match self.settings.work {
+            Work::Export => self.act(&Action::RemoveUnfinished { path }),
+            Work::Import | Work::Verify(_) => {
+                let why = "an export has left it, and the next one removes it";
+                self.told(Symbol::OnlyHere, &path, Odd::Unfinished, why)
+            }
+        }
+    }
+
+    /// The same with an object of its name, which is somebody's.
+    pub(super) fn beside_unfinished(
+        &mut self,
+        path: String,
+        stat: Stat,
+        object: Object,
+    ) -> io::Result<()> {
+        if self.settings.work == Work::Export {
+            self.counts.source += 1;
+            self.counts.changed.add(object.size_bytes);
+            let replaces = Some(stat);
+            return self.act(&Action::Fetch { object, replaces });
+        }
+        self.unfinished(path)?;
+        self.only_there(object)
     }
 
     pub(super) fn only_here(&mut self, path: String, stat: Stat) -> io::Result<()> {
@@ -64,7 +145,7 @@ impl Planner<'_> {
             (Work::Import, _) => {
                 self.counts.source += 1;
                 self.counts.new.add(size_bytes);
-                self.actions.push(&Action::Send {
+                self.act(&Action::Send {
                     path,
                     size_bytes,
                     etag: None,
@@ -73,7 +154,7 @@ impl Planner<'_> {
             (Work::Export, Extra::Delete) => {
                 self.counts.target += 1;
                 self.counts.to_delete.add(size_bytes);
-                self.actions.push(&Action::DeleteFile { path, stat })
+                self.act(&Action::DeleteFile { path, stat })
             }
             (Work::Export, Extra::Keep) => {
                 self.counts.target += 1;
@@ -95,15 +176,11 @@ impl Planner<'_> {
         let size_bytes = object.size_bytes;
         match (self.settings.work, self.settings.extra) {
             (Work::Verify(Sides::Directory), _) => Ok(()),
-            (Work::Export, _) if object.is_marker() => {
-                self.counts.directories += 1;
-                let path = object.path;
-                self.actions.push(&Action::MakeDirectory { path })
-            }
+            (Work::Export, _) if object.is_marker() => self.make_directory(object),
             (Work::Export, _) => {
                 self.counts.source += 1;
                 self.counts.new.add(size_bytes);
-                self.actions.push(&Action::Fetch {
+                self.act(&Action::Fetch {
                     object,
                     replaces: None,
                 })
@@ -116,8 +193,7 @@ impl Planner<'_> {
                     return self.report.line(&line.because(why));
                 }
                 self.counts.to_delete.add(size_bytes);
-                self.deleted.push(&object.path);
-                self.actions.push(&Action::DeleteObject(object))
+                self.act(&Action::DeleteObject(object))
             }
             (Work::Import, Extra::Keep) | (Work::Verify(Sides::Both), _) => {
                 self.counts.target += 1;

@@ -155,6 +155,8 @@ impl Job<'_> {
             makes_links: work == Work::Export
                 && self.symlinks != Symlinks::Name
                 && self.config.attributes.mode == AttributesMode::Stored,
+            gives_directories: work == Work::Export
+                && self.config.attributes.mode == AttributesMode::Stored,
             scratch,
             operator: self.operator,
         }
@@ -173,6 +175,7 @@ impl Job<'_> {
     pub fn walk_settings(&self) -> WalkSettings {
         WalkSettings {
             symlinks: self.symlinks,
+            hard_links: self.odd.hard_links,
             selection: self.selection.clone(),
             prefix_bytes: self.config.prefix.len(),
         }

@@ -2,7 +2,7 @@
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// How the names of unfinished files of an export begin; they never take part.
+/// How the names of unfinished files of an export begin.
 pub const UNFINISHED: &str = ".mediafs-export-";
 
 /// Globs over paths below the directory; one without a slash is of names at any depth.
@@ -39,12 +39,12 @@ impl Selection {
 
     /// Whether nothing below this directory takes part.
     pub fn skips_below(&self, path: &str) -> bool {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        self.exclude.is_match(path) || is_unfinished(name)
+        self.exclude.is_match(path)
     }
 }
 
-/// Whether it is the name of an unfinished file of an export: sixteen digits follow.
+/// Whether a file of a directory has a name of an unfinished file of an export: sixteen
+/// digits follow. A key that has one is any other key.
 pub fn is_unfinished(name: &str) -> bool {
     let digits = name.strip_prefix(UNFINISHED);
     digits.is_some_and(|digits| {
@@ -89,7 +89,7 @@ mod tests {
             ("x/cache/a", false),
             ("x/cache/", false),
             ("cached", true),
-            (".mediafs-export-0123456789abcdef", false),
+            (".mediafs-export-0123456789abcdef", true),
             (".mediafs-export-notes", true),
         ] {
             assert_eq!(all.takes(path), taken, "{path}");

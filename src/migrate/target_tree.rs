@@ -12,17 +12,21 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
-use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::entry::Stat;
+use super::marked::{is_marked, mark, unmark};
 use super::selection::UNFINISHED;
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
+/// Names of an unfinished file, of which others may have some.
+const NAMES_LIMIT: u8 = 16;
+
 /// Owner, permissions and time of what is brought.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Ownership {
     pub uid: u32,
     pub gid: u32,
@@ -67,20 +71,26 @@ impl TargetTree {
     /// Errors: a symlink or a file is in the way; the disk's.
     pub fn begin(&self, path: &str) -> io::Result<Unfinished> {
         let (parent, place) = self.parent(path)?;
-        let name = unfinished_name(path);
-        // What is there is of a run before, or of somebody who still has it open.
-        match rustix::fs::unlinkat(&parent, &name, AtFlags::empty()).map_err(io::Error::from) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(Unfinished {
-            parent,
-            name: Some(name),
-            place: place.to_owned(),
-            file: File::from(file),
-        })
+        for attempt in 0..NAMES_LIMIT {
+            let name = unfinished_name(path, attempt);
+            remove_marked(&parent, &name)?;
+            let opened = rustix::fs::openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR);
+            let file = match opened.map_err(io::Error::from) {
+                Ok(file) => File::from(file),
+                // Somebody's own.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(error),
+            };
+            mark(&file)?;
+            return Ok(Unfinished {
+                parent,
+                name: Some(name),
+                place: place.to_owned(),
+                file,
+            });
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     /// Makes a directory, with those above it.
@@ -88,11 +98,80 @@ impl TargetTree {
         self.directory(path.trim_end_matches('/')).map(drop)
     }
 
+    /// The same of one that gets its owner and mode later, and is nobody else's until then.
+    pub fn make_closed(&self, path: &str) -> io::Result<()> {
+        let (parent, name) = self.parent(path.trim_end_matches('/'))?;
+        match rustix::fs::mkdirat(&parent, name, Mode::RWXU).map_err(io::Error::from) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                below(&parent, name).map(drop)
+            }
+            made => made,
+        }
+    }
+
+    /// Makes one with its owner and mode, before anything is in it. Who brings files into it
+    /// may write there.
+    pub fn make_private(&self, path: &str, ownership: &Ownership) -> io::Result<()> {
+        let (parent, name) = self.parent(path.trim_end_matches('/'))?;
+        match rustix::fs::mkdirat(&parent, name, Mode::RWXU).map_err(io::Error::from) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let private = Ownership {
+            mode: ownership.mode | Mode::RWXU.bits(),
+            modified: None,
+            ..*ownership
+        };
+        give(&File::from(below(&parent, name)?), &private)
+    }
+
+    /// Gives a directory what it does not have of that. None where it is not there.
+    pub fn give_directory(&self, path: &str, ownership: &Ownership) -> io::Result<Option<Stat>> {
+        let directory = match self.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => File::from(opened?),
+        };
+        let has = Stat::from(&directory.metadata()?);
+        let is_same = (has.uid, has.gid) == (ownership.uid, ownership.gid)
+            && has.mode & 0o7777 == ownership.mode
+            && ownership
+                .modified
+                .is_none_or(|it| has.modified() == Some(it));
+        if !is_same {
+            give(&directory, ownership)?;
+        }
+        Ok(Some(Stat::from(&directory.metadata()?)))
+    }
+
+    /// Removes a directory that nothing is in.
+    pub fn remove_directory(&self, path: &str) -> io::Result<()> {
+        let (parent, name) = self.parent(path.trim_end_matches('/'))?;
+        Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+    }
+
     /// Makes a symlink where nothing is.
     pub fn make_symlink(&self, path: &str, leads_to: &OsStr) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         let made = rustix::fs::symlinkat(leads_to, &parent, name);
-        made.map_err(|error| taken(&parent, name, error))
+        made.map_err(|error| taken(&parent, name, error.into()))
+    }
+
+    /// Makes a FIFO or a socket where nothing is, which nobody else can open before it has
+    /// its owner and mode.
+    pub fn make_special(
+        &self,
+        path: &str,
+        kind: FileType,
+        ownership: &Ownership,
+    ) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        let made = rustix::fs::mknodat(&parent, name, kind, Mode::empty(), 0);
+        made.map_err(|error| taken(&parent, name, error.into()))?;
+        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+        let (uid, gid) = (Uid::from_raw(ownership.uid), Gid::from_raw(ownership.gid));
+        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), nofollow)?;
+        let mode = Mode::from_raw_mode(ownership.mode);
+        Ok(rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?)
     }
 
     /// Whether a symlink at this path would lead to a place below the root, through
@@ -175,10 +254,27 @@ fn below(directory: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
 }
 
 /// The same for the same path: a run that goes on removes what one before has left.
-fn unfinished_name(path: &str) -> String {
+fn unfinished_name(path: &str, attempt: u8) -> String {
     let mut hash = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
     hash.update(path.as_bytes());
+    if attempt > 0 {
+        hash.update(&[0, attempt]);
+    }
     format!("{UNFINISHED}{:016x}", hash.finalize())
+}
+
+/// Removes what a run before has left, or somebody who still has it open.
+fn remove_marked(parent: &OwnedFd, name: &str) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let found = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        // There is nothing, or what is no file of ours.
+        Err(_) => return Ok(()),
+        Ok(found) => File::from(found),
+    };
+    if found.metadata()?.is_file() && is_marked(&found) {
+        rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
+    }
+    Ok(())
 }
 
 fn give(file: &File, ownership: &Ownership) -> io::Result<()> {
@@ -195,9 +291,9 @@ fn give(file: &File, ownership: &Ownership) -> io::Result<()> {
 }
 
 /// Why a name could not be given where nothing was to be.
-fn taken(parent: &OwnedFd, place: &str, error: Errno) -> io::Error {
-    if error != Errno::EXIST {
-        return error.into();
+fn taken(parent: &OwnedFd, place: &str, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::AlreadyExists {
+        return error;
     }
     let found = rustix::fs::statat(parent, place, AtFlags::SYMLINK_NOFOLLOW);
     let is_directory = found.is_ok_and(|it| FileType::from_raw_mode(it.st_mode).is_dir());
@@ -221,6 +317,10 @@ fn unchanged(parent: &OwnedFd, name: &str, was: &Stat) -> io::Result<()> {
 impl Unfinished {
     /// Sets whose it is, and syncs it: from here on nothing but a rename changes it.
     pub fn give(&self, ownership: &Ownership) -> io::Result<()> {
+        if ownership.mode & Mode::WUSR.bits() == 0 {
+            // It could not be taken away then.
+            unmark(&self.file)?;
+        }
         give(&self.file, ownership)?;
         self.file.sync_all()
     }
@@ -238,6 +338,9 @@ impl Unfinished {
         if Stat::from(&self.file.metadata()?) != *proved {
             return Err(changed());
         }
+        if proved.mode & Mode::WUSR.bits() != 0 {
+            unmark(&self.file)?;
+        }
         match replaces {
             Some(was) => {
                 unchanged(&self.parent, &self.place, was)?;
@@ -247,7 +350,7 @@ impl Unfinished {
                 let flags = RenameFlags::NOREPLACE;
                 let (parent, place) = (&self.parent, &self.place);
                 let renamed = rustix::fs::renameat_with(parent, name, parent, place, flags);
-                renamed.map_err(|error| taken(parent, place, error))?;
+                renamed.map_err(|error| taken(parent, place, error.into()))?;
             }
         }
         self.name = None;
@@ -390,7 +493,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let other = dir.path().join("other");
         fs::write(&other, "old").unwrap();
-        fs::hard_link(&other, dir.path().join(unfinished_name("f"))).unwrap();
+        fs::hard_link(&other, dir.path().join(unfinished_name("f", 0))).unwrap();
         put(dir.path(), "f", None).unwrap();
         assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"new");
         assert_eq!(fs::read(&other).unwrap(), b"old");

@@ -9,9 +9,10 @@ use futures::stream::{self, StreamExt};
 use super::action::Action;
 use super::delete_objects::BATCH_LIMIT;
 use super::entry::Object;
-use super::failures::Failures;
+use super::failures::{Failures, NotMoved};
+use super::obstacles::Obstacles;
 use super::outbox::Outbox;
-use super::report::{Line, Report, Symbol};
+use super::report::{Again, Line, Report, Symbol};
 use super::spill::Spill;
 
 /// Objects that are on their way at once.
@@ -20,6 +21,17 @@ const AT_ONCE: usize = 16;
 pub struct Transfers<'a> {
     pub outbox: &'a Arc<Outbox>,
     pub scratch: &'a Path,
+    /// Something may be in the source that could not be looked at.
+    pub has_unseen: bool,
+}
+
+/// What came of those that were sent.
+struct Sent {
+    /// To be deleted.
+    deletes: Spill<Object>,
+    failures: Failures,
+    /// Uploads that failed, and that the next run resumes.
+    tried: BTreeSet<String>,
 }
 
 impl Transfers<'_> {
@@ -28,54 +40,117 @@ impl Transfers<'_> {
     pub async fn send(
         &self,
         actions: Spill<Action>,
+        obstacles: Obstacles,
         one: impl AsyncFn(&Action) -> Option<Line>,
         report: &mut Report,
     ) -> anyhow::Result<(Spill<Object>, Failures)> {
         let aborting = self.outbox.aborts_given_up();
-        let sent = self.send_all(actions, one, report).await;
+        let mut sent = Sent {
+            deletes: Spill::new(self.scratch, "deletes")?,
+            failures: Failures::default(),
+            tried: BTreeSet::new(),
+        };
+        let done = self.send_both(actions, obstacles, one, report, &mut sent);
+        let done = done.await;
+        if let Err(why) = self.outbox.end_others(&sent.tried).await {
+            let text = format!("an unfinished upload of an earlier run is not aborted: {why}");
+            self.outbox.operator.tell(&text);
+            sent.failures.add_if(true);
+        }
         self.outbox.operator.ends();
         self.outbox.settles(aborting).await;
-        sent
+        done?;
+        Ok((sent.deletes, sent.failures))
+    }
+
+    /// Sends what nothing is in the way of, and then what waits for what is removed.
+    async fn send_both(
+        &self,
+        actions: Spill<Action>,
+        obstacles: Obstacles,
+        one: impl AsyncFn(&Action) -> Option<Line>,
+        report: &mut Report,
+        sent: &mut Sent,
+    ) -> anyhow::Result<()> {
+        let Obstacles {
+            clears,
+            mut waits,
+            cleared,
+            waiting,
+            ..
+        } = obstacles;
+        let mut first = Spill::new(self.scratch, "first")?;
+        if cleared.is_empty() && waiting.is_empty() {
+            first = actions;
+        } else {
+            for action in actions.read()? {
+                let action = action?;
+                match action.is_delete() {
+                    true if cleared.contains(action.path()) => {}
+                    false if waiting.contains(action.path()) => waits.push(&action)?,
+                    _ => first.push(&action)?,
+                }
+            }
+        }
+        self.send_all(first, &one, report, sent).await?;
+        let keeps = match sent.failures.any() {
+            true => Some(("something was not sent", Again::Helps)),
+            false if self.has_unseen && clears.len() > 0 => {
+                Some(("some of the source could not be looked at", Again::Fails))
+            }
+            false => None,
+        };
+        let mut removed = Spill::new(self.scratch, "removed")?;
+        for clear in clears.read()? {
+            if let Action::DeleteObject(object) = clear? {
+                removed.push(&object)?;
+            }
+        }
+        self.remove(removed, keeps.map(|it| it.0), report, &mut sent.failures)
+            .await?;
+        // Who changed it meanwhile keeps it.
+        let is_left = keeps.is_none() && sent.failures.any();
+        let keeps = keeps.or(is_left.then_some(("that failed", Again::Helps)));
+        let Some((why, again)) = keeps else {
+            return self.send_all(waits, &one, report, sent).await;
+        };
+        for action in waits.read()? {
+            let why = format!("not sent: what is in its place is not deleted, since {why}");
+            let line = NotMoved { why, again }.line(action?.path());
+            sent.failures.add(&line);
+            report.line(&line)?;
+        }
+        Ok(())
     }
 
     async fn send_all(
         &self,
         actions: Spill<Action>,
-        one: impl AsyncFn(&Action) -> Option<Line>,
+        one: &impl AsyncFn(&Action) -> Option<Line>,
         report: &mut Report,
-    ) -> anyhow::Result<(Spill<Object>, Failures)> {
-        let mut tried = BTreeSet::new();
-        let mut failures = Failures::default();
-        let mut kept = Spill::new(self.scratch, "deletes")?;
-        {
-            let one = &one;
-            let lines = stream::iter(actions.read()?).map(|action| async move {
-                let action = action?;
-                let line = one(&action).await;
-                std::io::Result::Ok((action, line))
-            });
-            let mut lines = std::pin::pin!(lines.buffer_unordered(AT_ONCE));
-            while let Some(next) = lines.next().await {
-                match next? {
-                    (Action::DeleteObject(object), _) => kept.push(&object)?,
-                    (action, Some(line)) => {
-                        failures.add(&line);
-                        let begun = || self.outbox.checkpoint.begun(action.path());
-                        if line.is_error() && begun().is_some() {
-                            tried.insert(action.path().to_owned());
-                        }
-                        report.line(&line)?;
+        sent: &mut Sent,
+    ) -> anyhow::Result<()> {
+        let lines = stream::iter(actions.read()?).map(|action| async move {
+            let action = action?;
+            let line = one(&action).await;
+            std::io::Result::Ok((action, line))
+        });
+        let mut lines = std::pin::pin!(lines.buffer_unordered(AT_ONCE));
+        while let Some(next) = lines.next().await {
+            match next? {
+                (Action::DeleteObject(object), _) => sent.deletes.push(&object)?,
+                (action, Some(line)) => {
+                    sent.failures.add(&line);
+                    let begun = || self.outbox.checkpoint.begun(action.path());
+                    if line.is_error() && begun().is_some() {
+                        sent.tried.insert(action.path().to_owned());
                     }
-                    (_, None) => {}
+                    report.line(&line)?;
                 }
+                (_, None) => {}
             }
         }
-        if let Err(why) = self.outbox.end_others(&tried).await {
-            let text = format!("an unfinished upload of an earlier run is not aborted: {why}");
-            self.outbox.operator.tell(&text);
-            failures.add_if(true);
-        }
-        Ok((kept, failures))
+        Ok(())
     }
 
     /// Deletes, unless something `keeps` it from that. Errors: the disk's.

@@ -8,12 +8,14 @@ use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use super::entry::{Odd, Stat};
-use super::named::{Kind, Named, may_be_directory};
+use super::named::{Kind, Named, may_be_directory, told, unfinished};
+use super::odd_policy::HardLinks;
 use super::selection::{Selection, is_unfinished};
 use crate::namespace::NAME_LIMIT_BYTES;
 use crate::store::KEY_LIMIT_BYTES;
@@ -35,6 +37,8 @@ pub enum Found {
     File {
         path: String,
         stat: Stat,
+        /// That it has in all, here and elsewhere.
+        names: u64,
     },
     /// Its path ends in `/`.
     Directory {
@@ -43,6 +47,11 @@ pub enum Found {
     },
     /// What an export that was killed has left.
     Unfinished {
+        path: String,
+        stat: Stat,
+    },
+    /// Its name is not UTF-8: the path is how it is told, and no key.
+    NotUtf8 {
         path: String,
     },
     Odd {
@@ -53,11 +62,20 @@ pub enum Found {
 }
 
 impl Found {
+    /// What it is, for a digest of a walk. An export may be at its unfinished files still.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Unfinished { path, .. } => format!("{path:?}"),
+            found => format!("{found:?}"),
+        }
+    }
+
     pub fn path(&self) -> &str {
         match self {
             Self::File { path, .. }
             | Self::Directory { path, .. }
-            | Self::Unfinished { path }
+            | Self::Unfinished { path, .. }
+            | Self::NotUtf8 { path }
             | Self::Odd { path, .. } => path,
         }
     }
@@ -66,6 +84,7 @@ impl Found {
 #[derive(Debug, Clone)]
 pub struct WalkSettings {
     pub symlinks: Symlinks,
+    pub hard_links: HardLinks,
     pub selection: Selection,
     /// Of every key.
     pub prefix_bytes: usize,
@@ -198,25 +217,42 @@ impl Walk<'_> {
     }
 
     fn name(&mut self, directory: BorrowedFd<'_>, above: &str, named: &Named) -> ControlFlow<()> {
-        let Some(name) = named.name.to_str() else {
-            // As it was sorted.
-            let path = format!("{above}{}", named.order());
-            let selection = &self.settings.selection;
-            let is_taken = match named.kind {
-                Kind::Directory => !selection.skips_below(path.trim_end_matches('/')),
-                _ => selection.takes(&path),
-            };
-            if !is_taken {
-                return ControlFlow::Continue(());
+        match (named.name.to_str(), &named.kind) {
+            (None, _) => self.not_utf8(above, named),
+            (Some(name), Kind::Directory) => {
+                self.directory(directory, name, &format!("{above}{name}"))
             }
-            return self.odd(&path, Odd::BadName, "its name is not UTF-8");
-        };
-        let path = format!("{above}{name}");
-        if let Kind::Directory = named.kind {
-            return self.directory(directory, name, &path);
+            (Some(name), _) => self.other(directory, name, format!("{above}{name}"), named),
         }
-        if is_unfinished(name) {
-            return (self.give)(Found::Unfinished { path });
+    }
+
+    fn not_utf8(&mut self, above: &str, named: &Named) -> ControlFlow<()> {
+        // As it was sorted.
+        let path = format!("{above}{}", named.order());
+        let selection = &self.settings.selection;
+        let is_taken = match named.kind {
+            Kind::Directory => !selection.skips_below(path.trim_end_matches('/')),
+            _ => selection.takes(&path),
+        };
+        match is_taken {
+            true => (self.give)(Found::NotUtf8 { path }),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    /// What is no directory. Apart from those that it lies in, which are as many as a key is
+    /// long: their stack is small.
+    fn other(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &str,
+        path: String,
+        named: &Named,
+    ) -> ControlFlow<()> {
+        if is_unfinished(name)
+            && let Some(stat) = unfinished(directory, named)
+        {
+            return (self.give)(Found::Unfinished { path, stat });
         }
         let selection = &self.settings.selection;
         let is_taken = selection.takes(&path)
@@ -231,7 +267,7 @@ impl Walk<'_> {
             Kind::File | Kind::Directory => self.file(directory, name, path),
             Kind::Symlink => {
                 let target = rustix::fs::readlinkat(directory, name, Vec::new());
-                let target = target.map(|it| it.to_string_lossy().into_owned());
+                let target = target.map(|it| told(OsStr::from_bytes(it.as_bytes())));
                 let why = format!("leads to {}", target.unwrap_or_default());
                 self.odd(&path, Odd::Symlink, &why)
             }
@@ -292,10 +328,14 @@ impl Walk<'_> {
         match (found, readable.map_err(io::Error::from)) {
             // Gone since it was listed.
             (Err(error), _) if error.kind() == io::ErrorKind::NotFound => ControlFlow::Continue(()),
-            (Ok(found), Ok(())) if found.is_file() => (self.give)(Found::File {
-                path,
-                stat: Stat::from(&found),
-            }),
+            (Ok(found), Ok(())) if found.is_file() => {
+                let names = found.nlink();
+                if names > 1 && self.settings.hard_links != HardLinks::Each {
+                    return self.odd(&path, Odd::HardLink, &one_of(names));
+                }
+                let stat = Stat::from(&found);
+                (self.give)(Found::File { path, stat, names })
+            }
             (Ok(_), Ok(())) => self.odd(&path, Odd::Special, "it is no file any more"),
             (Err(error), _) | (_, Err(error)) => {
                 self.odd(&path, Odd::Unreadable, &error.to_string())
@@ -320,6 +360,11 @@ impl Walk<'_> {
     }
 }
 
+/// What is told of a file with more than one name.
+pub fn one_of(names: u64) -> String {
+    format!("one of {names} names of a file")
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -332,6 +377,7 @@ mod tests {
     fn paths(root: &Path, symlinks: Symlinks) -> Vec<String> {
         let settings = WalkSettings {
             symlinks,
+            hard_links: HardLinks::Each,
             selection: Selection::default(),
             prefix_bytes: 1000,
         };
@@ -387,8 +433,8 @@ mod tests {
                 "dir Symlink",
                 "in Symlink",
                 &long,
+                "n\\xff",
                 "none Symlink",
-                "n\u{fffd} BadName",
                 "out Symlink",
                 "self Symlink",
                 "z"

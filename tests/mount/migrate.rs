@@ -2,8 +2,10 @@
 
 mod export;
 mod faults;
+mod in_the_way;
 mod materialize;
 mod moves;
+mod names;
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -233,3 +233,65 @@ fn a_symlink_that_was_brought_is_equal_in_the_next_run_and_another_is_named() {
     let other = all.ends("export", &args, 3);
     assert_eq!(other.line("d/link")["odd"], "symlink");
 }
+
+#[test]
+fn a_directory_gets_what_is_stored_with_its_marker_and_is_private_all_the_while() {
+    // The other server keeps no metadata of a marker.
+    let all = Migration::on(Server::moto()).option("--attributes=stored");
+    let marker = |path: &str, mode: &str, mtime: &str| {
+        let metadata = [
+            ("mode", mode),
+            ("uid", "33"),
+            ("gid", "33"),
+            ("mtime", mtime),
+        ];
+        let key = format!("media/{path}");
+        all.client.put_with(&all.bucket, &key, b"", None, &metadata);
+    };
+    marker("private/", "16832", "1000000");
+    marker("private/in/", "16877", "2000000");
+    all.object("private/in/f", "f");
+    all.object("plain/f", "f");
+    let held = all.proxy.hold(
+        Side::BeforeServer,
+        Rule::on("GetObject", Fault::Pass).always(),
+    );
+    let shown = |path: &str| {
+        let found = fs::metadata(all.tree.join(path)).unwrap();
+        (found.mode() & 0o7777, found.uid(), found.mtime())
+    };
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| all.ends("export", &["--yes"], 0));
+        held.wait_for(2);
+        assert_eq!(shown("private").0, 0o700);
+        held.open();
+        running.join().unwrap();
+    });
+    let is_as_stored = || {
+        assert_eq!(shown("private"), (0o700, 33, 1_000_000));
+        assert_eq!(shown("private/in"), (0o755, 33, 2_000_000));
+    };
+    is_as_stored();
+    all.proxy.heal();
+    // A file that comes changes the time of its directory, which is set again.
+    all.object("private/in/g", "g");
+    all.ends("export", &["--yes"], 0);
+    is_as_stored();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(all.tree.join("private"), mode).unwrap();
+    all.ends("export", &["--yes"], 0);
+    is_as_stored();
+}
+
+#[test]
+fn a_fifo_of_the_bucket_is_refused_by_its_policy() {
+    let all = Migration::new().option("--attributes=stored");
+    all.object("f", "f");
+    let mode = [("mode", "4516")];
+    let client = &all.client;
+    client.put_with(&all.bucket, "media/fifo", b"", None, &mode);
+    let told = all.ends("export", &["--yes"], 3);
+    assert_eq!(told.line("fifo")["odd"], "special", "{}", told.said);
+    all.ends("export", &["--yes", "--special", "skip"], 0);
+    assert!(!all.tree.join("fifo").exists());
+}

@@ -336,3 +336,30 @@ fn where_what_waited_has_gone_on_it_is_said_that_the_directory_may_lack_it() {
     assert_eq!(fs::read(directory.join("f")).unwrap(), b"text");
     detach(&mount.root);
 }
+
+#[test]
+fn fifos_and_sockets_come_along_and_a_device_is_told_to_be_missing() {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let mount = Mount::builder().args(["--attributes", "stored"]).start();
+    let directory = mount.scratch().join("local");
+    let make = |name: &str, kind, device| {
+        let mode = Mode::from_bits_retain(0o640);
+        mknodat(CWD, mount.path(name), kind, mode, device).unwrap();
+    };
+    fs::write(mount.path("f"), "f").unwrap();
+    make("fifo", FileType::Fifo, 0);
+    make("socket", FileType::Socket, 0);
+    make("null", FileType::CharacterDevice, makedev(1, 3));
+    let told = ends(&mount, &directory, &[], 1);
+    assert!(told.contains("serves as before"), "{told}");
+    assert!(is_fuse(&mount.root));
+    fs::remove_file(mount.path("null")).unwrap();
+    ends(&mount, &directory, &["--delete"], 0);
+    assert!(!is_fuse(&mount.root));
+    for (name, kind) in [("fifo", libc::S_IFIFO), ("socket", libc::S_IFSOCK)] {
+        let found = fs::symlink_metadata(mount.path(name)).unwrap();
+        assert_eq!(found.mode(), kind | 0o640, "{name}");
+    }
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"f");
+    detach(&mount.root);
+}

@@ -1,0 +1,214 @@
+//! What an export does, in its order: directories that are private, files, what is removed
+//! for others to have its place, what waited for that, deletes, attributes of directories.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use futures::stream::{self, StreamExt};
+
+use super::action::Action;
+use super::entry::Stat;
+use super::failures::{Failures, NotMoved};
+use super::fetch::Fetcher;
+use super::local_file::blocking;
+use super::obstacles::Obstacles;
+use super::report::{Again, Done, Line, Report, Symbol};
+use super::spill::Spill;
+
+/// Objects that are on their way at once.
+const OBJECTS_AT_ONCE: usize = 16;
+
+/// Brings what a plan has.
+pub struct Bringing<'a> {
+    pub fetcher: &'a Fetcher,
+    pub scratch: &'a Path,
+    pub report: &'a mut Report,
+    pub failures: Failures,
+    /// Their objects are not to be brought.
+    pub beside: BTreeSet<String>,
+    /// Some of what is listed cannot be told: then nothing is removed.
+    pub has_unseen: bool,
+}
+
+impl Bringing<'_> {
+    /// Brings everything. Returns what is to be deleted. Errors: the disk's.
+    pub async fn all(
+        &mut self,
+        actions: Spill<Action>,
+        obstacles: Obstacles,
+    ) -> anyhow::Result<Spill<(String, Stat)>> {
+        let Obstacles {
+            clears,
+            mut waits,
+            cleared,
+            waiting,
+            ..
+        } = obstacles;
+        let mut deletes = Spill::new(self.scratch, "deletes")?;
+        let (mut first, mut left) = (Spill::new(self.scratch, "first")?, Vec::new());
+        for action in actions.read()? {
+            match action? {
+                Action::DeleteFile { path, .. } if cleared.contains(&path) => {}
+                Action::DeleteFile { path, stat } => deletes.push(&(path, stat))?,
+                Action::RemoveUnfinished { path } => left.push(path),
+                action if waiting.contains(action.path()) => waits.push(&action)?,
+                action => first.push(&action)?,
+            }
+        }
+        self.bring(first).await?;
+        match self.keeps_what_is_in_the_way(clears.len()) {
+            None => {
+                self.clear(clears).await?;
+                self.bring(waits).await?;
+            }
+            Some((why, again)) => self.keep(clears, waits, (why, again))?,
+        }
+        // Those of objects that were fetched have taken their places.
+        for path in left {
+            let own = path.clone();
+            self.remove_unfinished(own).await?;
+        }
+        Ok(deletes)
+    }
+
+    async fn bring(&mut self, actions: Spill<Action>) -> anyhow::Result<()> {
+        let (fetcher, beside) = (self.fetcher, &self.beside);
+        let lines = stream::iter(actions.read()?).map(|action| async move {
+            let action = action?;
+            io::Result::Ok(match &action {
+                _ if beside.contains(action.path()) => None,
+                Action::Fetch { object, replaces } => {
+                    let line = fetcher.fetch(object, replaces.as_ref()).await;
+                    fetcher.operator.moved(1, 0);
+                    Some(line)
+                }
+                Action::MakeDirectory { path } => fetcher.make_directory(path).await,
+                _ => None,
+            })
+        });
+        let mut lines = std::pin::pin!(lines.buffer_unordered(OBJECTS_AT_ONCE));
+        while let Some(line) = lines.next().await {
+            if let Some(line) = line? {
+                self.failures.add(&line);
+                self.report.line(&line)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keeps_what_is_in_the_way(&self, clears: u64) -> Option<(&'static str, Again)> {
+        if self.failures.any() {
+            return Some(("something was not fetched", Again::Helps));
+        }
+        let why = "some of what is listed cannot be told";
+        (self.has_unseen && clears > 0).then_some((why, Again::Fails))
+    }
+
+    /// Removes what is in the way: a directory once all in it is.
+    async fn clear(&mut self, clears: Spill<Action>) -> anyhow::Result<()> {
+        let mut directories: Vec<String> = Vec::new();
+        for clear in clears.read()? {
+            let clear = clear?;
+            while let Some(above) = directories.pop_if(|it| !clear.path().starts_with(it.as_str()))
+            {
+                self.remove_directory(above).await?;
+            }
+            match clear {
+                Action::RemoveDirectory { path } => directories.push(path),
+                Action::DeleteFile { path, stat } => self.delete(path, stat).await?,
+                Action::RemoveUnfinished { path } => self.remove_unfinished(path).await?,
+                _ => {}
+            }
+        }
+        while let Some(path) = directories.pop() {
+            self.remove_directory(path).await?;
+        }
+        Ok(())
+    }
+
+    /// Names what stays, and what waited for it.
+    fn keep(
+        &mut self,
+        clears: Spill<Action>,
+        waits: Spill<Action>,
+        (why, again): (&str, Again),
+    ) -> anyhow::Result<()> {
+        for clear in clears.read()? {
+            if let Action::DeleteFile { path, stat } = clear? {
+                let line = Line::new(Symbol::OnlyHere, &path, stat.size_bytes);
+                self.report
+                    .line(&line.because(format!("not deleted, since {why}")))?;
+            }
+        }
+        for action in waits.read()? {
+            let why = format!("not fetched: what is in its place is not deleted, since {why}");
+            let line = NotMoved { why, again }.line(action?.path());
+            self.failures.add(&line);
+            self.report.line(&line)?;
+        }
+        Ok(())
+    }
+
+    async fn remove_directory(&mut self, path: String) -> anyhow::Result<()> {
+        let (tree, own) = (self.fetcher.tree.clone(), path.clone());
+        let removed = blocking(move || tree.remove_directory(&own)).await;
+        self.was_removed(&path, None, removed)
+    }
+
+    async fn remove_unfinished(&mut self, path: String) -> anyhow::Result<()> {
+        let (tree, own) = (self.fetcher.tree.clone(), path.clone());
+        match blocking(move || tree.remove(&own, None)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => self.was_removed(&path, None, removed),
+        }
+    }
+
+    async fn delete(&mut self, path: String, stat: Stat) -> anyhow::Result<()> {
+        let (tree, own) = (self.fetcher.tree.clone(), path.clone());
+        let removed = blocking(move || tree.remove(&own, Some(&stat))).await;
+        self.was_removed(&path, Some(&stat), removed)
+    }
+
+    /// Only a file has a line of its own where all went well.
+    fn was_removed(
+        &mut self,
+        path: &str,
+        file: Option<&Stat>,
+        removed: io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let line = match (removed, file) {
+            (Ok(()), None) => return Ok(()),
+            (Ok(()), Some(stat)) => {
+                Line::new(Symbol::OnlyHere, path, stat.size_bytes).done(Done::Deleted)
+            }
+            (Err(error), _) => {
+                let NotMoved { why, again } = error.into();
+                let why = format!("not deleted: {why}");
+                NotMoved { why, again }.line(path)
+            }
+        };
+        self.failures.add(&line);
+        Ok(self.report.line(&line)?)
+    }
+
+    /// Removes files that the bucket does not have, unless something `keeps` them.
+    pub async fn remove(
+        &mut self,
+        deletes: Spill<(String, Stat)>,
+        keeps: Option<&str>,
+    ) -> anyhow::Result<()> {
+        for delete in deletes.read()? {
+            let (path, stat) = delete?;
+            match keeps {
+                None => self.delete(path, stat).await?,
+                Some(why) => {
+                    let line = Line::new(Symbol::OnlyHere, &path, stat.size_bytes);
+                    self.report
+                        .line(&line.because(format!("not deleted, since {why}")))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
