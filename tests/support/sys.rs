@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::ptr::NonNull;
 
 /// close(2), with its result.
@@ -16,6 +18,17 @@ pub fn close(file: File) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Has SIGHUP end a command, also where who runs the tests was started by nohup(1).
+pub fn ends_by_hangup(command: &mut Command) -> &mut Command {
+    let reset = || {
+        // SAFETY: no handler is set.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: signal(2) may be called between fork(2) and execve(2).
+    unsafe { command.pre_exec(reset) }
 }
 
 /// ioctl(TCGETS), as Python asks every file that it opens.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::support::data::MIB;
 use crate::support::migration::Ended;
 use crate::support::proxy::{Fault, Rule, Side};
+use crate::support::sys::ends_by_hangup;
 use crate::support::{Migration, pattern};
 
 /// Runs `mediafs import --yes` beside what the test does meanwhile.
@@ -235,7 +236,8 @@ fn an_interrupted_run_says_so_and_can_be_resumed() {
             Side::BeforeServer,
             Rule::on("UploadPart", Fault::Pass).after(1).always(),
         );
-        let mut import = all.command("import", &["--yes"]).spawn().unwrap();
+        let mut import = all.command("import", &["--yes"]);
+        let mut import = ends_by_hangup(&mut import).spawn().unwrap();
         held.wait_for(1);
         // There is one checkpoint of both places.
         let second = all.ends("import", &["--yes"], 5);
