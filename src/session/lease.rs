@@ -11,12 +11,13 @@ pub fn ignore_breaks() {
 }
 
 /// Whether a program has a file open for writing, or mapped so, that is open here to read.
-/// False where the kernel does not tell, as of another user's file without `CAP_LEASE`.
+/// False where the kernel does not tell: of another user's file without `CAP_LEASE`, of a
+/// file on NFS or SMB.
 ///
 /// Who opens it for writing meanwhile waits for a moment.
 pub fn is_being_written(file: BorrowedFd<'_>) -> bool {
     match set(file, libc::F_RDLCK) {
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock && !is_of_a_server(file),
         Ok(()) => {
             if let Err(error) = set(file, libc::F_UNLCK) {
                 tracing::debug!(%error, "a lease goes with its descriptor");
@@ -24,6 +25,15 @@ pub fn is_being_written(file: BorrowedFd<'_>) -> bool {
             false
         }
     }
+}
+
+/// Of a file server, which grants leases by its own lights, mostly none. Source: fs/nfs/nfs4proc.c,
+/// `nfs4_add_lease`; fs/smb/client/cifsfs.c, `cifs_setlease`; statfs(2) on types.
+fn is_of_a_server(file: BorrowedFd<'_>) -> bool {
+    const NFS: i64 = 0x6969;
+    const CIFS: i64 = 0xff53_4d42;
+    const SMB2: i64 = 0xfe53_4d42;
+    rustix::fs::fstatfs(file).is_ok_and(|found| [NFS, CIFS, SMB2].contains(&found.f_type))
 }
 
 fn set(file: BorrowedFd<'_>, lease: libc::c_int) -> io::Result<()> {
