@@ -55,13 +55,20 @@ pub struct RunningMount {
 impl RunningMount {
     /// Reads the configuration and the credentials again.
     ///
-    /// Errors: a configuration that is wrong, which changes nothing.
+    /// Errors: a configuration that is wrong, which changes nothing; credentials that are
+    /// not found any more, where those of before stay.
     pub async fn reload(&self) -> Result<Reloaded, String> {
         let _turn = self.reloading.lock().await;
         let reload = async {
             let reloaded = self.reload.run(&self.mounted, &self.ops);
-            self.s3.reload_credentials().await;
-            reloaded.map_err(|error| error.to_string())
+            let reloaded = reloaded.map_err(|error| error.to_string())?;
+            let found = self.s3.reload_credentials().await;
+            found.map_err(|error| {
+                format!(
+                    "no credentials are found any more, and those of before stay in use: {error}"
+                )
+            })?;
+            Ok(reloaded)
         };
         let outcome = caught("reload", reload).await;
         outcome.unwrap_or_else(|panicked| Err(panicked.to_string()))

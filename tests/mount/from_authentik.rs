@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::control::mediafs;
+use crate::support::control::{failed, mediafs};
 use crate::support::processes::{daemon_among, daemons_of};
 use crate::support::programs::{has_all, run_within, said};
 use crate::support::proxy::Proxy;
@@ -152,6 +152,23 @@ fn a_secret_that_is_replaced_in_its_file_is_read_anew() {
     assert_eq!(fs::read(mount.path("b")).unwrap(), b"b");
     reload(&mount);
     fs::write(mount.path("c"), "c").unwrap();
+}
+
+#[test]
+fn settings_that_are_wrong_or_gone_leave_the_keys_of_before_in_use() {
+    let server = Server::shared();
+    let plan = untold(Mount::on(server));
+    let file = dotenv(&plan, &server.endpoint, &OWNER);
+    let text = fs::read_to_string(&file).unwrap();
+    let mount = plan.arg(option(&file)).start();
+    let root = mount.root.to_str().unwrap();
+    fs::write(&file, text + "no assignment\n").unwrap();
+    has_all(&failed(&mount, &["reload", root]), &["NAME=VALUE"]);
+    fs::write(mount.path("a"), "a").unwrap();
+    fs::remove_file(&file).unwrap();
+    has_all(&failed(&mount, &["reload", root]), &[".env"]);
+    fs::write(mount.path("b"), "b").unwrap();
+    assert_eq!(mount.object("b").unwrap(), b"b");
 }
 
 #[test]

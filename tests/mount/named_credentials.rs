@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::support::control::{done, failed};
 use crate::support::programs::{has_all, said};
 use crate::support::servers::OWNER;
 use crate::support::{Mount, MountBuilder};
@@ -51,4 +52,25 @@ fn a_file_or_a_profile_that_is_not_there_is_no_reason_to_take_the_environment() 
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         has_all(&said(&output), &[value]);
     }
+}
+
+#[test]
+fn a_reload_that_finds_no_credentials_leaves_those_of_before_in_use() {
+    let plan = plan();
+    let file = plan.scratch().join("credentials");
+    fs::write(&file, profile("default")).unwrap();
+    let mount = plan.arg("--credentials-file").arg(&file).start();
+    let root = mount.root.to_str().unwrap();
+    for (number, text) in [None, Some(""), Some("[other]\n")].iter().enumerate() {
+        match text {
+            Some(text) => fs::write(&file, text).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let told = failed(&mount, &["reload", root]);
+        has_all(&told, &["no credentials are found any more"]);
+        fs::write(mount.path(number.to_string()), b"bytes").unwrap();
+    }
+    fs::write(&file, profile("default")).unwrap();
+    done(&mount, &["reload", root]);
+    fs::write(mount.path("last"), b"bytes").unwrap();
 }

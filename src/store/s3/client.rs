@@ -23,6 +23,7 @@ use url::{Host, Url};
 
 use super::answer::AnswerCheck;
 use super::checksum::Transport;
+use super::error::chain;
 use super::http::NetworkError;
 use super::profile;
 use super::request_options::ServerEncryption;
@@ -185,15 +186,14 @@ impl KeysOfSource {
 /// A client with what the AWS configuration says now, and its route, unless one is
 /// given; its connections are those of `http`, its region that of the bucket where the
 /// store has named it, and its answers set the clock.
-pub(super) async fn client(
+pub(super) fn client(
     settings: &S3Settings,
-    http: SharedHttpClient,
+    shared: &SdkConfig,
     route: Option<&Route>,
     of_bucket: Option<&Region>,
     clock: &Arc<StoreClock>,
 ) -> (Client, Route) {
-    let shared = shared_config(settings, http).await;
-    let named = Route::of(settings, &shared);
+    let named = Route::of(settings, shared);
     if route.is_some_and(|route| *route != named) {
         tracing::warn!(
             endpoint = %named.endpoint(), region = %named.region,
@@ -201,7 +201,7 @@ pub(super) async fn client(
         );
     }
     let route = route.cloned().unwrap_or(named);
-    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+    let mut config = aws_sdk_s3::config::Builder::from(shared)
         .force_path_style(settings.addressing == Addressing::Path)
         .interceptor(AnswerCheck {
             clock: clock.clone(),
@@ -260,6 +260,14 @@ async fn named_credentials(
         named = named.profile_name(profile);
     }
     Some(named.build())
+}
+
+/// What requests are signed with by now. Errors: no credentials, in words.
+pub(super) async fn credentials_of(shared: &SdkConfig) -> Result<Credentials, String> {
+    let provider = shared.credentials_provider();
+    let provider = provider.ok_or("no credentials are configured")?;
+    let found = provider.provide_credentials().await;
+    found.map_err(|error| chain(&error))
 }
 
 /// What the AWS configuration says now.

@@ -11,8 +11,8 @@ use aws_sdk_s3::config::{Region, SharedHttpClient};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use super::client::{Route, client};
-use super::s3_settings::S3Settings;
+use super::client::{Route, client, credentials_of, shared_config};
+use super::s3_settings::{Identity, S3Settings};
 use crate::store::{StoreClock, StoreError, StoreErrorKind};
 
 /// The chain may ask other services: not more often than this.
@@ -43,7 +43,8 @@ impl Renewal {
     /// Connects with what the AWS configuration says now.
     pub async fn new(settings: S3Settings, http: SharedHttpClient) -> Self {
         let clock = Arc::default();
-        let (client, route) = client(&settings, http.clone(), None, None, &clock).await;
+        let shared = shared_config(&settings, http.clone()).await;
+        let (client, route) = client(&settings, &shared, None, None, &clock);
         Self {
             settings,
             http,
@@ -63,13 +64,18 @@ impl Renewal {
         (&self.settings, self.http.clone())
     }
 
-    async fn read_anew(&self) {
-        let (http, route) = (self.http.clone(), Some(&self.route));
-        let (bucket, clock) = (self.of_bucket.get(), &self.clock);
-        let (client, _) = client(&self.settings, http, route, bucket, clock).await;
+    /// Errors: it names no credentials any more, in words; those of before stay.
+    async fn read_anew(&self) -> Result<(), String> {
+        let shared = shared_config(&self.settings, self.http.clone()).await;
+        if self.settings.identity != Identity::Anonymous {
+            credentials_of(&shared).await?;
+        }
+        let (route, bucket, clock) = (Some(&self.route), self.of_bucket.get(), &self.clock);
+        let (client, _) = client(&self.settings, &shared, route, bucket, clock);
         let mut current = self.current.write();
         current.client = client;
         current.generation += 1;
+        Ok(())
     }
 
     pub fn route(&self) -> &Route {
@@ -91,11 +97,19 @@ impl Renewal {
     }
 
     /// Reads the AWS configuration anew; requests from now on use what it says.
-    pub async fn reload(&self) {
+    ///
+    /// Errors: it names no credentials any more, in words; those of before stay.
+    pub async fn reload(&self) -> Result<(), String> {
         let mut turn = self.turn.lock().await;
         *turn = Some(Instant::now());
-        self.read_anew().await;
-        tracing::info!("credentials reloaded");
+        let read = self.read_anew().await;
+        match &read {
+            Ok(()) => tracing::info!("credentials reloaded"),
+            Err(error) => {
+                tracing::error!(%error, "no credentials are found any more: those of before stay in use")
+            }
+        }
+        read
     }
 
     /// Sends a request. Where its credentials are refused, the next attempt has
@@ -132,7 +146,7 @@ impl Renewal {
             return None;
         }
         self.of_bucket.set(Region::new(region.to_owned())).ok()?;
-        self.read_anew().await;
+        self.read_anew().await.ok()?;
         tracing::warn!(
             %region,
             "the bucket is in region {region}, not the configured one: requests go there from now on (set --region {region})"
@@ -151,7 +165,10 @@ impl Renewal {
             return None;
         }
         *turn = Some(Instant::now());
-        self.read_anew().await;
+        if let Err(error) = self.read_anew().await {
+            tracing::debug!(%error, "credentials refused, and no others found");
+            return None;
+        }
         tracing::debug!("credentials refused: read again");
         Some(Duration::ZERO)
     }

@@ -2,16 +2,15 @@
 
 use std::time::SystemTime;
 
-use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
 
 use super::S3Store;
 use super::checksum::{UploadChecksum, with_this_alone};
-use super::client::shared_config;
+use super::client::{credentials_of, shared_config};
 use super::encoding::whole_seconds;
-use super::error::{chain, translate};
+use super::error::translate;
 use super::object::etag;
 use super::request_options::ServerEncryption;
 use super::settings::answered;
@@ -62,10 +61,7 @@ pub async fn signer(store: &S3Store) -> Result<Signer, String> {
 pub async fn credentials(store: &S3Store) -> Result<AccessKeys, String> {
     let (settings, http) = store.renewal.parts();
     let shared = shared_config(settings, http).await;
-    let provider = shared.credentials_provider();
-    let provider = provider.ok_or("no credentials are configured")?;
-    let found = provider.provide_credentials().await;
-    let found = found.map_err(|error| chain(&error))?;
+    let found = credentials_of(&shared).await?;
     Ok(AccessKeys {
         access_key: found.access_key_id().to_owned(),
         secret_key: found.secret_access_key().to_owned(),

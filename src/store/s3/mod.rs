@@ -129,8 +129,10 @@ impl S3Store {
     }
 
     /// Reads the AWS configuration anew; requests from now on use what it says.
-    pub async fn reload_credentials(&self) {
-        self.renewal.reload().await;
+    ///
+    /// Errors: it names no credentials any more, in words; those of before stay.
+    pub async fn reload_credentials(&self) -> Result<(), String> {
+        self.renewal.reload().await
     }
 }
 
