@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::session;
 
-/// Stat a mountpoint, and end with the errno; 'mediafs mount' starts it
+/// Ask a mount for a statfs, and end with the errno; 'mediafs mount' starts it
 #[derive(Debug, Args)]
 #[command(hide = true)]
 pub struct ProbeCommand {

@@ -1,7 +1,8 @@
 //! The mountpoint: what is mounted, what its daemon says, and what it hides.
 
 use std::io;
-use std::path::Path;
+use std::iter;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper::Method;
@@ -9,7 +10,7 @@ use hyper::Method;
 use super::{Report, containers, shown};
 use crate::config::Config;
 use crate::session::control::answers::{FuseStatus, Status};
-use crate::session::control::client::ask_within;
+use crate::session::control::client::{AskError, ask_within};
 use crate::session::control::place;
 use crate::session::{
     BareDirectory, FS_TYPE, MountpointError, check_mountpoint, mount_at, mounts_of, told_hidden,
@@ -77,11 +78,13 @@ fn negotiated(config: &Config, report: &mut Report) {
         return;
     };
     let mountpoint = config.mountpoint.display().to_string();
-    let mut statuses = [named]
-        .into_iter()
-        .chain(place::sockets())
-        .map(|socket| ask_within::<Status>(&socket, (Method::GET, "/status"), &(), SAYS_WITHIN));
-    let status = statuses.find_map(|it| it.ok().filter(|it| it.health.mountpoint == mountpoint));
+    let ask =
+        |socket: PathBuf| ask_within::<Status>(&socket, (Method::GET, "/status"), &(), SAYS_WITHIN);
+    let own = ask(named);
+    let hangs = matches!(own, Err(AskError::Silent(_)));
+    let statuses = iter::once(own).chain(place::sockets().into_iter().map(ask));
+    let mut statuses = statuses.filter_map(Result::ok);
+    let status = statuses.find(|it| it.health.mountpoint == mountpoint);
     match status.map(|status| status.fuse) {
         Some(Some(FuseStatus { lacking, .. })) if !lacking.is_empty() => report.warn(
             "negotiated",
@@ -91,6 +94,14 @@ fn negotiated(config: &Config, report: &mut Report) {
         Some(Some(fuse)) => report.ok("negotiated", fuse.to_string()),
         // Of a daemon that is older than this program.
         Some(None) => {}
+        None if hangs => report.fail(
+            "negotiated",
+            "not known: the daemon of the mount does not answer at its control socket",
+            format!(
+                "mediafs healthcheck {}; its log says more",
+                shown(&config.mountpoint)
+            ),
+        ),
         None => report.warn(
             "negotiated",
             "not known: no daemon answers for the mount",

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{WITHIN, line, report, told};
@@ -122,6 +123,20 @@ fn a_mount_whose_socket_is_gone_is_told() {
     assert_eq!((&line["state"], code), (&"warn".into(), 0), "{line:#}");
     let words = ["no daemon answers", "mediafs healthcheck"];
     has_all(&line.to_string(), &words);
+}
+
+#[test]
+fn a_mount_that_hangs_is_told_while_the_kernel_remembers_its_root() {
+    let mount = Mount::builder().set("--ttl", "1h").start();
+    fs::metadata(&mount.root).unwrap();
+    mount.signal(Signal::STOP);
+    // The kernel answers this.
+    fs::metadata(&mount.root).unwrap();
+    let (findings, code) = report(&mut mount.subcommand("doctor"));
+    mount.signal(Signal::CONT);
+    let line = line(&findings, "mountpoint");
+    assert_eq!((&line["state"], code), (&"fail".into(), 1), "{line:#}");
+    has_all(&line.to_string(), &["does not answer", "umount -f"]);
 }
 
 /// A process in a mount namespace of its own, with a bind of the folder above a mountpoint.
