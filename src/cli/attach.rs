@@ -12,6 +12,7 @@ use super::migrate_args::Usage;
 use super::mounts::{Chosen, FoundMount, SocketArg, Wait};
 use super::refresh::forget;
 use super::shown::{counted, outln, plain, warning};
+use super::silence;
 use crate::session::{AttachPoint, Attachable, LeftBehind, MountTree};
 
 /// Processes with open files that are named.
@@ -125,7 +126,10 @@ impl AttachCommand {
                     .into_iter()
                     .map(|(mount, _)| mount.health.mountpoint)
                     .collect();
-                names.extend(silent);
+                names.extend(silent.iter().map(ToString::to_string));
+                if names.is_empty() {
+                    bail!("{}", silence::no_mount());
+                }
                 let names = names.join("\n  ");
                 Err(Usage(format!(
                     "give the mount before PATH: there is more than one, or one does not answer\n  {names}"

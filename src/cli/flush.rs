@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::mounts::{Chosen, FoundMount, SAYS_WITHIN, SocketArg, as_json};
 use super::shown::{counted, outln, pending, plain};
-use super::silence;
+use super::silence::{self, SilentMount};
 use crate::config::Period;
 use crate::session::control::commands::{Flushed, PathRequest};
 
@@ -26,7 +26,7 @@ pub struct FlushCommand {
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     timeout: Period,
-    /// Print a JSON array, an object for each mount
+    /// Print a JSON array, an object for each mount: 'mediafs help status'
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -38,18 +38,23 @@ impl FlushCommand {
         let chosen = self.at.chosen(self.path.as_deref());
         let Chosen { mounts, silent } = silence::listed_to_programs(self.json, chosen)?;
         // Nobody knows what those have to send.
-        let mut objects: Vec<Value> = silent.iter().map(|why| silence::as_json(why)).collect();
-        let mut wrong = silent;
+        let mut objects: Vec<Value> = silent.iter().map(SilentMount::as_json).collect();
+        let mut wrong: Vec<String> = silent.iter().map(SilentMount::to_string).collect();
+        if mounts.is_empty() && silent.is_empty() {
+            wrong.push(silence::no_mount());
+        }
         for (mount, below) in &mounts {
-            let flushed = flush(mount, below, self.timeout.0)?;
-            if !flushed.done {
-                wrong.push(format!(
-                    "{}: {}",
-                    mount.health.mountpoint,
-                    missing(&flushed)
-                ));
+            match flush(mount, below, self.timeout.0) {
+                Ok(flushed) => {
+                    objects.push(as_json(mount, &flushed)?);
+                    let told = || format!("{}: {}", mount.health.mountpoint, missing(&flushed));
+                    wrong.extend((!flushed.done).then(told));
+                }
+                Err(error) => {
+                    objects.push(as_json(mount, &silence::as_json(&error))?);
+                    wrong.push(error.to_string());
+                }
             }
-            objects.push(as_json(mount, &flushed)?);
         }
         if self.json {
             outln!("{:#}", Value::Array(objects))?;

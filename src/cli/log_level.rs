@@ -38,14 +38,15 @@ impl LogLevelCommand {
     pub fn run(self) -> anyhow::Result<()> {
         let found = self.at.named(&self.mount, Wait::ForASuccessor);
         let mount = silence::told_to_programs(self.json, found)?;
-        let answer: LogFilter = match self.filter {
-            None => mount.ask(Method::GET, "/log", &(), SAYS_WITHIN)?,
+        let answer = match self.filter {
+            None => mount.ask(Method::GET, "/log", &(), SAYS_WITHIN),
             Some(filter) => {
                 let unkept = None;
                 let wanted = LogFilter { filter, unkept };
-                mount.ask(Method::POST, "/log", &wanted, SAYS_WITHIN)?
+                mount.ask(Method::POST, "/log", &wanted, SAYS_WITHIN)
             }
         };
+        let answer: LogFilter = silence::told_to_programs(self.json, answer)?;
         if self.json {
             outln!("{:#}", as_json(&mount, &answer)?)?;
             return Ok(());

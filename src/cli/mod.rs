@@ -41,6 +41,7 @@ mod status;
 mod status_overlay;
 mod status_shown;
 mod supervise;
+mod unasked;
 mod unmount;
 mod verify;
 

@@ -11,12 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::silence::{is_socket_of, told};
-use super::spelling::{mountpoint_above, mountpoints, spellings};
+use super::silence::{SilentMount, is_socket_of};
+use super::spelling::{mountpoint_above, spellings};
+use super::unasked::{missing, refuse_ambiguous, unasked, unheard};
 use crate::session::control::answers::Health;
-use crate::session::control::client::{Answer, AskError, SilentMount, answer_within, ask_within};
+use crate::session::control::client::{Answer, AskError, answer_within, ask_within};
 use crate::session::control::place;
-use crate::session::{FS_TYPE, MountEntry, dead_at, mount_at};
+use crate::session::{FS_TYPE, MountEntry, mount_at};
 
 /// A daemon says at once how it is, unless it hangs.
 pub const SAYS_WITHIN: Duration = Duration::from_secs(5);
@@ -54,8 +55,8 @@ pub enum Wait {
 pub struct Chosen {
     /// Each with a path below its mountpoint.
     pub mounts: Vec<(FoundMount, String)>,
-    /// Those that do not answer, with the reason.
-    pub silent: Vec<String>,
+    /// Those that do not answer, or could not be asked.
+    pub silent: Vec<SilentMount>,
 }
 
 /// A mount that answers.
@@ -71,7 +72,11 @@ impl FoundMount {
     /// Whether this user may act on whatever the daemon says. Another user's can say
     /// anything, to have root do what that user may not.
     pub fn is_trusted(&self) -> bool {
-        self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
+        self.uid == 0 || self.is_own()
+    }
+
+    fn is_own(&self) -> bool {
+        self.uid == rustix::process::geteuid().as_raw()
     }
 
     /// Whether it serves what it says: a mount of its user's is there.
@@ -157,8 +162,37 @@ impl SocketArg {
                 mounts: vec![self.holding(path)?],
                 silent: Vec::new(),
             }),
-            None => self.all(),
+            None => Ok(self.all()),
         }
+    }
+
+    /// The mounts that gave no answer, and those that could not be asked.
+    pub fn silent_of<T>(&self, asked: &[Asked<T>], health: fn(&T) -> &Health) -> Vec<SilentMount> {
+        let failed = asked
+            .iter()
+            .filter_map(|it| Some((&*it.socket, it.answer.as_ref().err()?)));
+        let served = asked.iter().filter_map(|it| it.answer.as_ref().ok());
+        let served = served.map(|it| PathBuf::from(&health(it).mountpoint));
+        self.silent(failed, served)
+    }
+
+    /// The same, beside the mounts that serve these mountpoints.
+    fn silent<'a>(
+        &self,
+        failed: impl IntoIterator<Item = (&'a Path, &'a AskError)>,
+        served: impl IntoIterator<Item = PathBuf>,
+    ) -> Vec<SilentMount> {
+        let failed = failed.into_iter();
+        let mut silent: Vec<SilentMount> = failed
+            .map(|(socket, error)| SilentMount::of_socket(socket, error))
+            .collect();
+        // The one whose socket is given is asked, and no other.
+        if self.socket.is_none() {
+            let told = silent.iter().filter_map(|it| it.mountpoint.clone());
+            let known: Vec<PathBuf> = served.into_iter().chain(told).collect();
+            silent.extend(unasked(&known));
+        }
+        silent
     }
 
     /// Every mount that answers, and why others do not.
@@ -191,19 +225,17 @@ impl SocketArg {
         looked
     }
 
-    /// Errors: there is none that answers.
-    fn all(&self) -> anyhow::Result<Chosen> {
+    fn all(&self) -> Chosen {
         let look = || self.look();
         let Looked { found, silent } = patiently(Wait::ForASuccessor, look, Looked::has_dead);
-        let silent = in_words(&silent);
-        if found.is_empty() {
-            bail!("{}", no_mount(&silent));
-        }
+        let served = found.iter().map(|it| PathBuf::from(&it.health.mountpoint));
+        let failed = silent.iter().map(|(socket, error)| (&**socket, error));
+        let silent = self.silent(failed, served);
         let found = found.into_iter();
-        Ok(Chosen {
+        Chosen {
             mounts: found.map(|mount| (mount, String::new())).collect(),
             silent,
-        })
+        }
     }
 
     /// The mount of this name or on this mountpoint.
@@ -216,35 +248,30 @@ impl SocketArg {
         let is_wanted = |it: &(PathBuf, AskError)| {
             self.socket.is_some() || is_socket_of(&it.0, wanted, &wanted_at)
         };
-        let is_found = |looked: &Looked| {
-            let mut found = looked.found.iter();
-            found.position(|mount| is_called(&mount.health, wanted, &wanted_at))
+        let called = |looked: &Looked| {
+            let found = looked.found.iter();
+            let called = found.filter(|mount| is_called(&mount.health, wanted, &wanted_at));
+            called.count()
         };
         let look = || self.look_for_one();
         let mut looked = patiently(wait, look, |looked| {
             let mut dead = looked.silent.iter().filter(|it| is_wanted(it));
-            is_found(looked).is_none() && dead.any(|(_, error)| error.is_of_a_dead_daemon())
+            called(looked) == 0 && dead.any(|(_, error)| error.is_of_a_dead_daemon())
         });
-        if let Some(at) = is_found(&looked) {
-            return Ok(looked.found.swap_remove(at));
+        let is_meant = |mount: &mut FoundMount| is_called(&mount.health, wanted, &wanted_at);
+        let mut found: Vec<FoundMount> = looked.found.extract_if(.., is_meant).collect();
+        // Those of other users do not keep a user's own from being found.
+        if found.iter().any(FoundMount::is_own) {
+            found.retain(FoundMount::is_own);
         }
-        if let Some(dead) = wanted_at.iter().find_map(|it| dead_at(it)) {
-            bail!(SilentMount(dead.to_string()));
+        if self.socket.is_none() {
+            let at = found.iter().map(|it| PathBuf::from(&it.health.mountpoint));
+            refuse_ambiguous(wanted, at.collect())?;
         }
-        if let Some((socket, error)) = looked.silent.iter().find(|it| is_wanted(it)) {
-            bail!(SilentMount(format!("{which}: {}", told(socket, error))));
+        match found.pop() {
+            Some(found) => Ok(found),
+            None => Err(missing(which, &wanted_at, looked.silent, is_wanted)),
         }
-        // A socket that a daemon left behind is of another mount.
-        looked
-            .silent
-            .retain(|(_, error)| !matches!(error, AskError::Dead));
-        let silent = also(&in_words(&looked.silent));
-        if mountpoints().iter().any(|it| wanted_at.contains(it)) {
-            bail!(
-                "{which}: it is mounted, and none of the sockets here is of it: name its own with --socket, or type 'umount {which}'{silent}"
-            );
-        }
-        bail!("no mount {which:?}: 'mediafs status' lists those that there are{silent}")
     }
 
     /// The mount that a path is in, and the path below its mountpoint.
@@ -266,16 +293,6 @@ impl SocketArg {
                     .map(|mount| Path::new(&mount.health.mountpoint));
                 silent.is_empty() || mountpoint.is_none() || answers == mountpoint.as_deref()
             });
-            let by_name = || {
-                let at = found
-                    .iter()
-                    .position(|it| Path::new(&it.health.name) == path)?;
-                Some((at, PathBuf::new()))
-            };
-            let below = match mountpoint {
-                Some(_) => below,
-                None => below.or_else(by_name),
-            };
             let below = below.map(|(at, below)| (found.swap_remove(at), below));
             (below, silent)
         };
@@ -284,18 +301,18 @@ impl SocketArg {
         };
         let (found, silent) = patiently(Wait::ForASuccessor, find, is_lost);
         let Some((mount, below)) = found else {
-            let path = path.display();
-            if let Some(dead) = mountpoint.as_deref().and_then(dead_at) {
-                bail!(SilentMount(format!("{path}: {dead}")));
-            }
-            match &mountpoint {
-                Some(mountpoint) => bail!(SilentMount(format!(
-                    "{path}: no daemon answers for the mount on {}: name its socket with --socket{}",
-                    mountpoint.display(),
-                    also(&in_words(&silent))
-                ))),
-                None => bail!("{path} is in no mount: 'mediafs status' lists those that there are"),
-            }
+            let is_name = path.components().count() == 1;
+            return match (&mountpoint, path.to_str().filter(|_| is_name)) {
+                (Some(mountpoint), _) => Err(unheard(mountpoint, &silent).into()),
+                (None, Some(name)) => {
+                    let named = self.named(name, Wait::ForASuccessor)?;
+                    Ok((named, String::new()))
+                }
+                (None, None) => bail!(
+                    "{} is in no mount: 'mediafs status' lists those that there are",
+                    path.display()
+                ),
+            };
         };
         let Some(below) = below.to_str() else {
             bail!("{}: no file of a mount has such a name", path.display());
@@ -318,11 +335,6 @@ impl Looked {
     }
 }
 
-fn in_words(silent: &[(PathBuf, AskError)]) -> Vec<String> {
-    let silent = silent.iter();
-    silent.map(|(socket, error)| told(socket, error)).collect()
-}
-
 /// Which of the mounts a path is below, and how it goes on there.
 fn below_one(mounts: &[FoundMount], path: &Path) -> Option<(usize, PathBuf)> {
     let mut mounts = mounts.iter().enumerate();
@@ -340,25 +352,6 @@ pub fn as_json(mount: &FoundMount, answer: &impl Serialize) -> anyhow::Result<Va
         fields.insert("mountpoint".to_owned(), Value::String(mountpoint));
     }
     Ok(object)
-}
-
-/// Why none answers, what to do, and what there is.
-pub fn no_mount(silent: &[String]) -> String {
-    let where_to = match place::own_dir() {
-        Some(dir) => format!(
-            "no mount answers in {}: start one with 'mediafs mount', or name its socket with --socket",
-            dir.display()
-        ),
-        None => format!(
-            "no mount answers: XDG_RUNTIME_DIR is not set: set it to /run/user/{}, as a login does, or name a mount's socket with --socket",
-            rustix::process::geteuid().as_raw()
-        ),
-    };
-    format!("{where_to}{}", also(silent))
-}
-
-fn also(silent: &[String]) -> String {
-    silent.iter().map(|line| format!("\n  {line}")).collect()
 }
 
 fn is_called(health: &Health, wanted: &Path, wanted_at: &[PathBuf]) -> bool {

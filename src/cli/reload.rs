@@ -33,7 +33,8 @@ impl ReloadCommand {
     pub fn run(self) -> anyhow::Result<()> {
         let found = self.at.named(&self.mount, Wait::ForASuccessor);
         let mount = silence::told_to_programs(self.json, found)?;
-        let reloaded: Reloaded = mount.ask(Method::POST, "/reload", &(), WITHIN)?;
+        let reloaded = mount.ask(Method::POST, "/reload", &(), WITHIN);
+        let reloaded: Reloaded = silence::told_to_programs(self.json, reloaded)?;
         if self.json {
             outln!("{:#}", as_json(&mount, &reloaded)?)?;
             return Ok(());

@@ -94,7 +94,7 @@ pub fn time(unix_seconds: u64) -> String {
 pub fn state(state: HealthState) -> String {
     let color = match state {
         HealthState::Alive => AnsiColor::Green,
-        HealthState::Degraded => AnsiColor::Yellow,
+        HealthState::Degraded | HealthState::Unknown => AnsiColor::Yellow,
         HealthState::Stuck => AnsiColor::Red,
     };
     styled(state.as_str(), color.on_default())

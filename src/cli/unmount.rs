@@ -73,7 +73,7 @@ impl UnmountCommand {
         }
         let began = Instant::now();
         let by = began + self.timeout.0;
-        let flushed = self.drain(&mount, by)?;
+        let flushed = silence::told_to_programs(self.json, self.drain(&mount, by))?;
         if !flushed.done && !self.leave_in_spool {
             if self.json {
                 outln!(
@@ -88,12 +88,13 @@ impl UnmountCommand {
                 missing(&flushed)
             );
         }
-        let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
+        let status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN);
+        let status: Status = silence::told_to_programs(self.json, status)?;
         let spool = Path::new(&status.spool.dir);
         let kept_before = kept_in(spool);
         let left_below = LeftBelow::of(&status);
         let directory = left_below.directory();
-        stop(&mount, &status, Some(by))?;
+        silence::told_to_programs(self.json, stop(&mount, &status, Some(by)))?;
         if let Some(directory) = directory {
             left_below.forget();
             uncovered(&directory, &mount.health.mountpoint)?;

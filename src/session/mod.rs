@@ -65,7 +65,7 @@ pub use mount::elsewhere::elsewhere;
 pub use mount::inside::{AttachPoint, Attachable, InsideError, MountTree};
 pub use mount::left_behind::LeftBehind;
 pub use mount::mountinfo::{MountEntry, mount_at, mounts_of};
-pub use mount::mountpoint::{MountpointError, dead_at};
+pub use mount::mountpoint::{MountpointError, broken_at, dead_at};
 pub use mount::places::places_of;
 pub use mount::probe::{Answer, ask, probe};
 pub use mount::processes;

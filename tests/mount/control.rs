@@ -218,16 +218,20 @@ fn each_of_two_mounts_is_found_by_its_name_and_by_its_path() {
         said(&output)
     };
     let directory = Path::new("/run/mediafs");
+    // Mounts of other tests have sockets elsewhere.
+    let list = |more: Option<&str>| {
+        let output = run_within(WITHIN, mediafs(["status"]).args(more));
+        String::from_utf8(output.stdout).unwrap()
+    };
     for mount in [&first, &second] {
         let root = mount.root.to_str().unwrap();
-        wait_until(WITHIN, "both mounts", || {
-            command(&["status"]).contains(root)
-        });
+        let is_alive = |line: &str| line.contains(root) && line.contains(" alive ");
+        wait_until(WITHIN, "both mounts", || list(None).lines().any(is_alive));
     }
     // systemd makes it so that its names can be read.
     assert_eq!(fs::metadata(directory).unwrap().mode() & 0o022, 0);
-    let all = command(&["status"]);
-    let listed: Value = serde_json::from_str(&command(&["status", "--json"])).unwrap();
+    let all = list(None);
+    let listed: Value = serde_json::from_str(&list(Some("--json"))).unwrap();
     let mut sockets = Vec::new();
     for mount in [&first, &second] {
         let root = mount.root.to_str().unwrap();
@@ -338,8 +342,10 @@ fn a_health_check_is_quick_while_s3_does_not_answer_and_tells_a_daemon_that_hang
 
 #[test]
 fn who_has_no_mount_is_told_what_to_type() {
-    let plan = Mount::builder().user(STRANGER);
-    let (id, program) = (STRANGER.to_string(), plan.program());
+    // Other tests mount as the stranger.
+    const LONER: u32 = 4322;
+    let plan = Mount::builder().user(LONER);
+    let (id, program) = (LONER.to_string(), plan.program());
     let said_with = |runtime: Option<&Path>| {
         let mut command = Command::new("setpriv");
         command
@@ -353,7 +359,7 @@ fn who_has_no_mount_is_told_what_to_type() {
         said(&output)
     };
     let unset = said_with(None);
-    has_all(&unset, &["set it to /run/user/4321", "--socket"]);
+    has_all(&unset, &["set it to /run/user/4322", "--socket"]);
     let runtime = plan.scratch().join("run");
     let empty = said_with(Some(&runtime));
     let dir = runtime.join("mediafs");

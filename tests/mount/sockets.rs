@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::Mount;
 use crate::support::control::{curl, done, failed, listening, mediafs, run};
-use crate::support::programs::{has_all, run_within, said};
+use crate::support::programs::{has_all, run_by, run_within, said};
+use crate::support::{Mount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -156,4 +157,139 @@ fn what_to_do_about_a_dead_mount_is_told_alike_by_every_command() {
     );
     mount.remount();
     done(&mount, &["status", &root]);
+}
+
+/// The entry of a mount in what a command prints as an array.
+fn entry(output: &Output, root: &str) -> Value {
+    let told: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let mut told = told.into_iter();
+    let found = told.find(|it| it["mountpoint"] == root || it["status"]["mountpoint"] == root);
+    found.unwrap_or_else(|| panic!("{root}: {}", said(output)))
+}
+
+#[test]
+fn a_mount_without_a_socket_is_listed_and_ends_with_1() {
+    let mount = Mount::builder().set("--control-socket", "none").start();
+    let root = mount.root.to_str().unwrap();
+    for command in ["status", "healthcheck", "flush", "refresh"] {
+        for more in [&[][..], &["--json"], &[root], &[root, "--json"]] {
+            if command == "refresh" && more.len() < 2 {
+                continue;
+            }
+            let output = run_within(WITHIN, mediafs([command]).args(more));
+            assert_eq!(
+                output.status.code(),
+                Some(1),
+                "{command}: {}",
+                said(&output)
+            );
+            has_all(&said(&output), &[root, "--socket"]);
+            let json = more.contains(&"--json");
+            if json && !(command == "status" && more.len() == 2) {
+                assert_eq!(entry(&output, root)["state"], "unknown", "{command}");
+            } else if json {
+                let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+                assert_eq!(
+                    (&told["state"], &told["mountpoint"]),
+                    (&"unknown".into(), &root.into())
+                );
+            }
+        }
+    }
+    let listed = String::from_utf8(run_within(WITHIN, &mut mediafs(["status"])).stdout).unwrap();
+    let row = listed.lines().find(|line| line.contains(root)).unwrap();
+    has_all(row, &["unknown", mount.bucket()]);
+    // A bind is no other mount.
+    let elsewhere = mount.scratch().join("bind");
+    fs::create_dir(&elsewhere).unwrap();
+    let mut bind = Command::new("mount");
+    assert!(
+        bind.arg("--bind")
+            .args([&mount.root, &elsewhere])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let listed = said(&run_within(WITHIN, &mut mediafs(["healthcheck"])));
+    assert!(
+        Command::new("umount")
+            .arg(&elsewhere)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let named = listed
+        .lines()
+        .filter(|line| line.contains(mount.scratch().to_str().unwrap()));
+    assert_eq!(named.count(), 1, "{listed}");
+}
+
+/// A mount with a socket where the commands look, and its name.
+fn listed() -> (Mount, String) {
+    let mount = Mount::builder().without("--control-socket").start();
+    let root = mount.root.to_str().unwrap();
+    let mut name = None;
+    wait_until(WITHIN, "a mount that answers", || {
+        let output = run_within(WITHIN, &mut mediafs(["status", root, "--json"]));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        name = told["name"].as_str().map(str::to_owned);
+        name.is_some()
+    });
+    (mount, name.unwrap())
+}
+
+#[test]
+fn a_mount_that_hangs_is_known_by_its_name_and_has_its_row() {
+    let (mount, name) = listed();
+    let root = mount.root.to_str().unwrap();
+    mount.signal(Signal::STOP);
+    let by_name = ["flush", "refresh"];
+    let by_name = by_name.map(|it| run_within(WITHIN, &mut mediafs([it, &name, "--json"])));
+    let status = run_within(WITHIN, &mut mediafs(["status"]));
+    mount.signal(Signal::CONT);
+    for output in by_name {
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert_eq!(entry(&output, root)["state"], "stuck", "{}", said(&output));
+    }
+    assert_eq!(status.status.code(), Some(1), "{}", said(&status));
+    let listed = String::from_utf8_lossy(&status.stdout).into_owned();
+    let row = listed.lines().find(|line| line.contains(root)).unwrap();
+    has_all(row, &["stuck", &name]);
+}
+
+/// Runs a command where a folder of the test's is `/etc/mediafs`.
+fn with_configurations(folder: &Path, command: &Command) -> Output {
+    const SCRIPT: &str = r#"
+        if ! [ -d /etc/mediafs ]; then
+            mount -t tmpfs none /mnt
+            mkdir /mnt/upper /mnt/work /mnt/upper/mediafs
+            mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work none /etc
+        fi
+        mount --bind "$0" /etc/mediafs
+        exec "$@""#;
+    let mut runner = Command::new("unshare");
+    runner.args(["-m", "--propagation", "private", "sh", "-ec", SCRIPT]);
+    runner.arg(folder);
+    run_within(WITHIN, &mut run_by(runner, command))
+}
+
+#[test]
+fn a_name_of_two_mounts_is_told_and_neither_is_taken() {
+    let (mount, name) = listed();
+    let root = mount.root.to_str().unwrap();
+    let folder = mount.scratch().join("etc");
+    fs::create_dir(&folder).unwrap();
+    let file = "bucket = \"b\"\nmountpoint = \"/srv/nosuch\"\n";
+    fs::write(folder.join(format!("{name}.toml")), file).unwrap();
+    for command in ["status", "unmount", "flush", "healthcheck"] {
+        let output = with_configurations(&folder, &mediafs([command, &name]));
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        has_all(&said(&output), &["name of 2 mounts", root, "/srv/nosuch"]);
+    }
+    let output = with_configurations(&folder, &mediafs(["status", root]));
+    assert!(output.status.success(), "{}", said(&output));
+    let file = format!("bucket = \"b\"\nmountpoint = {root:?}\n");
+    fs::write(folder.join(format!("{name}.toml")), file).unwrap();
+    let output = with_configurations(&folder, &mediafs(["status", &name]));
+    assert!(output.status.success(), "{}", said(&output));
 }

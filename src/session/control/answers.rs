@@ -16,6 +16,8 @@ pub enum HealthState {
     Alive,
     /// It serves what it can: S3 does not, or refuses something.
     Degraded,
+    /// The kernel gets its answers, and nobody else can ask it: no daemon says this.
+    Unknown,
     /// It does not answer.
     Stuck,
 }
@@ -25,6 +27,7 @@ impl HealthState {
         match self {
             Self::Alive => "alive",
             Self::Degraded => "degraded",
+            Self::Unknown => "unknown",
             Self::Stuck => "stuck",
         }
     }

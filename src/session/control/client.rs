@@ -49,11 +49,6 @@ pub struct Answer<T> {
     pub uid: u32,
 }
 
-/// The same of a mount that was asked for, in words.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SilentMount(pub String);
-
 impl AskError {
     /// Whether the daemon that was asked is dead or dies, so that a successor may follow.
     pub fn is_of_a_dead_daemon(&self) -> bool {

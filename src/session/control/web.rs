@@ -107,7 +107,7 @@ async fn healthz(State(served): State<Arc<Served>>) -> Response {
     let health = served.look().await;
     let code = match health.state {
         HealthState::Alive | HealthState::Degraded => StatusCode::OK,
-        HealthState::Stuck => StatusCode::SERVICE_UNAVAILABLE,
+        HealthState::Unknown | HealthState::Stuck => StatusCode::SERVICE_UNAVAILABLE,
     };
     said(code, health.state.as_str(), &health.reasons)
 }

@@ -14,6 +14,8 @@ use crate::session::mount::probe::{self, Answer};
 
 /// A kernel without a daemon behind it says so at once.
 const DEAD_WITHIN: Duration = Duration::from_secs(1);
+/// A daemon that is asked by a person has as long as at its control socket.
+const SAYS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a directory cannot be mounted on.
 #[derive(Debug, thiserror::Error)]
@@ -82,12 +84,23 @@ pub fn check(path: &Path, non_empty: NonEmpty) -> Result<PathBuf, MountpointErro
 
 /// A mount of ours there whose daemon is gone, with what to do about it.
 pub fn dead_at(path: &Path) -> Option<MountpointError> {
+    let broken = broken_within(path, DEAD_WITHIN);
+    broken.filter(|error| matches!(error, MountpointError::Dead { .. }))
+}
+
+/// The same of one whose daemon does not answer, too.
+pub fn broken_at(path: &Path) -> Option<MountpointError> {
+    broken_within(path, SAYS_WITHIN)
+}
+
+fn broken_within(path: &Path, within: Duration) -> Option<MountpointError> {
     let entry = mount_at(path).ok()?.filter(|it| it.fs_type == FS_TYPE)?;
-    let answer = probe::ask_within(path, DEAD_WITHIN).ok()?;
-    (answer == Answer::Dead).then(|| MountpointError::Dead {
-        path: path.to_owned(),
-        source_name: entry.source,
-    })
+    let (path, source_name) = (path.to_owned(), entry.source);
+    match probe::ask_within(&path, within).ok()? {
+        Answer::Dead => Some(MountpointError::Dead { path, source_name }),
+        Answer::Silent => Some(MountpointError::Silent { path, source_name }),
+        Answer::Serves => None,
+    }
 }
 
 /// Takes away what a predecessor of ours has left, if nothing serves it any more.
