@@ -5,17 +5,40 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use anyhow::ensure;
+
 use crate::session::{FS_TYPE, mounts_of};
 
 /// As many as the kernel follows. Source: path_resolution(7).
 const SYMLINKS_LIMIT: usize = 40;
 
 /// A path as it is given, and without symlinks up to the first mount of ours.
+///
+/// Errors: `..` behind a name in a mount: nobody but its daemon could say where that is.
 pub fn spellings(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let given: PathBuf = std::path::absolute(path)?.components().collect();
+    let folder = std::env::current_dir();
+    let given = match path.is_absolute() {
+        true => path.to_owned(),
+        false => folder
+            .as_ref()
+            .map_or_else(|_| path.to_owned(), |it| it.join(path)),
+    };
+    let given: PathBuf = std::path::absolute(given)?.components().collect();
+    // The kernel's own words: no symlink is in it.
+    let followed_already = match folder {
+        Ok(folder) if !path.is_absolute() => parts(&folder).count(),
+        _ => 0,
+    };
     let ours = mountpoints();
-    let followed = without_symlinks(&given, |path| ours.iter().any(|it| it == path));
-    Ok([Some(given), followed].into_iter().flatten().collect())
+    let followed = without_symlinks(&given, followed_already, |path| {
+        ours.iter().any(|it| it == path)
+    })?;
+    // Where `..` leads is known only without symlinks before it.
+    let goes_up = given.components().any(|part| part == Component::ParentDir);
+    Ok([Some(given).filter(|_| !goes_up), followed]
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 /// Where the mount is that a path is in, as far as this process sees it.
@@ -35,26 +58,47 @@ pub fn mountpoints() -> Vec<PathBuf> {
 
 /// None where symlinks lead in a circle. A name is looked at only where nothing of ours
 /// is mounted: readlink(2) of a mountpoint would ask nobody, but that of a name in it does.
-fn without_symlinks(given: &Path, is_ours: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+///
+/// The first names are no symlinks. Errors: `..` behind another one in a mount.
+fn without_symlinks(
+    given: &Path,
+    mut known: usize,
+    is_ours: impl Fn(&Path) -> bool,
+) -> anyhow::Result<Option<PathBuf>> {
     let mut left: VecDeque<OsString> = parts(given).collect();
     let mut whole = PathBuf::from("/");
+    // Names that are not known to be directories, behind a mountpoint.
+    let mut unseen = 0_usize;
     let mut followed = 0;
     while let Some(part) = left.pop_front() {
+        let is_known = known > 0;
+        known = known.saturating_sub(1);
         if part == ".." {
+            ensure!(
+                unseen == 0,
+                "{}: '..' behind a name in a mount may lead anywhere, if that is a symlink: name the path without it",
+                given.display()
+            );
             whole.pop();
             continue;
         }
         let next = whole.join(&part);
-        if is_ours(&next) {
-            return Some(left.into_iter().fold(next, |path, part| path.join(part)));
+        if whole.ancestors().any(&is_ours) {
+            unseen += usize::from(!is_known);
+            whole = next;
+            continue;
         }
-        let Ok(target) = fs::read_link(&next) else {
+        let target = match is_ours(&next) {
+            false => fs::read_link(&next).ok(),
+            true => None,
+        };
+        let Some(target) = target else {
             whole = next;
             continue;
         };
         followed += 1;
         if followed > SYMLINKS_LIMIT {
-            return None;
+            return Ok(None);
         }
         if target.is_absolute() {
             whole = PathBuf::from("/");
@@ -63,7 +107,7 @@ fn without_symlinks(given: &Path, is_ours: impl Fn(&Path) -> bool) -> Option<Pat
             left.push_front(part);
         }
     }
-    Some(whole)
+    Ok(Some(whole))
 }
 
 fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
@@ -91,7 +135,7 @@ mod tests {
         symlink("../link", dir.join("real/second")).unwrap();
         symlink("elsewhere", mount.join("inside")).unwrap();
         symlink("circle", dir.join("circle")).unwrap();
-        let whole = |path: &str| without_symlinks(&dir.join(path), |it| it == mount);
+        let whole = |path: &str| without_symlinks(&dir.join(path), 0, |it| it == mount).unwrap();
         for path in [
             "real/m",
             "above/m",
@@ -105,8 +149,34 @@ mod tests {
         assert_eq!(whole("nosuch/x"), Some(dir.join("nosuch/x")));
         assert_eq!(whole("circle/x"), None);
         assert_eq!(
-            without_symlinks(Path::new("/"), |_| false),
+            without_symlinks(Path::new("/"), 0, |_| false).unwrap(),
             Some("/".into())
         );
+    }
+
+    #[test]
+    fn parent_directories_are_where_the_kernel_has_them_or_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let mount = dir.join("real/m");
+        fs::create_dir_all(&mount).unwrap();
+        fs::create_dir(dir.join("other")).unwrap();
+        symlink("real/m", dir.join("link")).unwrap();
+        let at = |path: &str, known| without_symlinks(&dir.join(path), known, |it| it == mount);
+        for (path, expected) in [
+            ("real/m/../x", "real/x"),
+            ("link/..", "real"),
+            ("link/../../other/f", "other/f"),
+            ("other/../real/m/f", "real/m/f"),
+            ("real/m/../m/f", "real/m/f"),
+        ] {
+            assert_eq!(at(path, 0).unwrap(), Some(dir.join(expected)), "{path}");
+        }
+        let told = at("link/d/../f", 0).unwrap_err().to_string();
+        assert!(told.contains("'..'"), "{told}");
+        // The folder that a process is in is no symlink.
+        let known = parts(&dir).count() + 3;
+        assert_eq!(at("real/m/d/../f", known).unwrap(), Some(mount.join("f")));
+        assert!(at("real/m/d/e/../f", known).is_err());
     }
 }

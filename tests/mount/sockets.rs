@@ -293,3 +293,20 @@ fn a_name_of_two_mounts_is_told_and_neither_is_taken() {
     let output = with_configurations(&folder, &mediafs(["status", &name]));
     assert!(output.status.success(), "{}", said(&output));
 }
+
+#[test]
+fn a_path_with_parent_directories_is_the_kernels_or_refused() {
+    let mount = Mount::fresh();
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::write(mount.path("f"), b"x").unwrap();
+    let path = |rest: &str| format!("{}/{rest}", mount.root.display());
+    let outside = failed(&mount, &["flush", &path("../elsewhere")]);
+    has_all(&outside, &["is in no mount"]);
+    let odd = failed(&mount, &["refresh", &path("d/../f")]);
+    has_all(&odd, &["'..'", "name the path without it"]);
+    // The folder of a process is as the kernel has it.
+    let mut inside = mediafs(["flush", "../f", "--socket"]);
+    inside.arg(listening(&mount)).current_dir(mount.path("d"));
+    let output = run_within(WITHIN, &mut inside);
+    assert!(output.status.success(), "{}", said(&output));
+}
