@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
+use url::{ParseError, Url};
 
 /// Partitions of AWS other than its first, by how the names of their regions begin.
 /// Source: AWS SDKs, `partitions.json`.
@@ -17,6 +17,7 @@ const PARTITIONS: [(&str, &str); 7] = [
     ("eusc-", "aws-eusc"),
 ];
 const AWS: &str = "aws";
+const PORT: &str = "must have a port from 1 to 65535 behind the colon, or neither";
 const AWS_DOMAINS: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
 
 /// An S3 service: a partition of AWS, in all of which a bucket's name is unique, by
@@ -60,10 +61,29 @@ impl Endpoint {
                 "must not hold credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             );
         }
+        let authority = authority.split(['?', '#']).next().unwrap_or_default();
         if authority.is_empty() {
             return Err("must begin with http:// or https:// and a host");
         }
+        let url = Url::parse(url.trim()).map_err(|error| match error {
+            ParseError::InvalidPort => PORT,
+            _ => "must have the name or address of a host behind http:// or https://",
+        })?;
+        if authority.ends_with(':') || url.port() == Some(0) {
+            return Err(PORT);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("must end with its host, port or path: leave out what begins with ? or #");
+        }
         Ok(())
+    }
+
+    /// Whether the host of a URL is one of AWS.
+    pub fn is_of_aws(url: &str) -> bool {
+        let url = Url::parse(url.trim()).ok();
+        let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+        let host = host.trim_end_matches('.');
+        AWS_DOMAINS.iter().any(|domain| host.ends_with(domain))
     }
 
     /// The URL to configure for it; none for AWS, where the region says it.
@@ -155,6 +175,52 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(form(spelling), expected, "{spelling:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_request_could_go_to_is_refused_in_words() {
+        for (url, expected) in [
+            ("http://h:99999", "port from 1 to 65535"),
+            ("http://h:", "port from 1 to 65535"),
+            ("http://h:/path", "port from 1 to 65535"),
+            ("http://h:0", "port from 1 to 65535"),
+            ("http://h:x", "port from 1 to 65535"),
+            ("http://h/path?x", "begins with ? or #"),
+            ("http://h?x", "begins with ? or #"),
+            ("http://h#x", "begins with ? or #"),
+            ("http://a b", "name or address of a host"),
+            ("http://[::1", "name or address of a host"),
+            ("http://300.1.2.3", "name or address of a host"),
+            ("http://?x", "begin with"),
+            ("ftp://h", "begin with"),
+            ("http://me:word@h", "credentials"),
+        ] {
+            let told = Endpoint::check_url(url).unwrap_err();
+            assert!(told.contains(expected), "{url}: {told}");
+        }
+        for url in [
+            "http://h",
+            "HTTPS://h:9000/a/",
+            "http://[::1]:1",
+            "http://h:80",
+            "http://127.1",
+        ] {
+            assert_eq!(Endpoint::check_url(url), Ok(()), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_host_of_aws_ends_like_one() {
+        for (url, expected) in [
+            ("https://s3.eu-west-1.amazonaws.com", true),
+            ("https://S3.AmazonAWS.com./", true),
+            ("https://s3.cn-north-1.amazonaws.com.cn:443", true),
+            ("https://s3.amazonaws.com.example.org", false),
+            ("https://gate.example/s3.amazonaws.com", false),
+            ("https://amazonaws.com", false),
+        ] {
+            assert_eq!(Endpoint::is_of_aws(url), expected, "{url}");
         }
     }
 

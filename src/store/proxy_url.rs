@@ -23,7 +23,7 @@ impl ProxyUrl {
         };
         let url = Url::parse(&with_scheme).map_err(|_| FORM)?;
         match url.scheme() {
-            "http" | "https" if url.has_host() => Ok(Self { url }),
+            "http" | "https" if url.has_host() && url.port() != Some(0) => Ok(Self { url }),
             scheme if scheme.starts_with("socks") => {
                 Err("names a SOCKS proxy: only HTTP proxies are supported")
             }

@@ -6,7 +6,10 @@
 use super::dotenv::Variables;
 use super::uri;
 use super::value::{Found, Value, Values};
-use crate::store::{AccessKeys, GivenKeys};
+use crate::store::{AccessKeys, Endpoint, GivenKeys};
+
+/// Source: botocore, `Config`, "s3": "addressing_style".
+const STYLES: [&str; 3] = ["auto", "virtual", "path"];
 
 /// What a mount's place is called in authentik's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +77,9 @@ impl Storage<'_> {
             settings.extend(found.map(|found| found.setting(name)));
         }
         if let Some(endpoint) = self.endpoint()? {
-            settings.push(Setting {
-                name: "force-path-style",
-                value: SettingValue::Bool(self.has_path_style(&endpoint)?),
-                origin: endpoint.origin.clone(),
-            });
+            settings.push(self.path_style(&endpoint)?);
             settings.push(endpoint.setting("endpoint-url"));
-        } else if let Some(style) = self.text("addressing_style")? {
+        } else if let Some(style) = self.style()? {
             settings.push(Setting {
                 name: "force-path-style",
                 value: SettingValue::Bool(style.text == "path"),
@@ -195,12 +194,21 @@ impl Storage<'_> {
     }
 
     /// A custom endpoint is asked by path, as boto3 does, unless told otherwise.
-    fn has_path_style(&self, endpoint: &Text) -> Result<bool, String> {
-        let style = self.text("addressing_style")?.map(|style| style.text);
-        Ok(match style.as_deref() {
-            Some("virtual") => false,
-            Some("path") => true,
-            _ => !endpoint.text.contains(".amazonaws.com"),
+    fn path_style(&self, endpoint: &Text) -> Result<Setting, String> {
+        let of_endpoint = || {
+            (
+                !Endpoint::is_of_aws(&endpoint.text),
+                endpoint.origin.clone(),
+            )
+        };
+        let (value, origin) = match self.style()? {
+            Some(style) if style.text != "auto" => (style.text == "path", style.origin),
+            Some(_) | None => of_endpoint(),
+        };
+        Ok(Setting {
+            name: "force-path-style",
+            value: SettingValue::Bool(value),
+            origin,
         })
     }
 
@@ -213,6 +221,19 @@ impl Storage<'_> {
                 let region = self.text("region")?.map(|region| region.text);
                 let region = region.unwrap_or_else(|| "us-east-1".to_owned());
                 Ok(Some(Text {
+    /// Errors: one that boto3 refuses.
+    fn style(&self) -> Result<Option<Text>, String> {
+        match self.text("addressing_style")? {
+            Some(style) if !STYLES.contains(&style.text.as_str()) => Err(format!(
+                "addressing_style = {:?} ({}) is none: boto3 takes {}, in lower case",
+                style.text,
+                style.origin,
+                STYLES.join(", ")
+            )),
+            style => Ok(style),
+        }
+    }
+
                     text: format!("http://s3.{region}.amazonaws.com"),
                     origin: format!("{key}, {}", found.origin),
                 }))

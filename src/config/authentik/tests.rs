@@ -218,6 +218,17 @@ fn endpoint_and_addressing_are_as_boto3_has_them() {
     }
 }
 
+#[test]
+fn a_host_of_aws_is_known_by_its_end() {
+    for endpoint in [
+        "https://gate.example/s3.amazonaws.com",
+        "https://s3.amazonaws.com.example.org",
+    ] {
+        let case = variables(&[(ENDPOINT, endpoint)]);
+        assert_eq!(one(&case, "force-path-style"), "true", "{endpoint}");
+    }
+}
+
 /// The keys of 2024.2 to 2025.10, which are an override since.
 #[test]
 fn endpoint_and_addressing_of_the_media_beat_those_of_all() {
@@ -480,7 +491,15 @@ fn what_cannot_be_used_is_refused_with_its_key_and_place() {
             "/none/at/all",
         ),
         (variables(&[(BUCKET, "[1]")]), "is no text"),
-        (yaml("storage: {s3: {bucket_name: [a]}}"), "config.yml"),
+        (
+            variables(&[(STYLE, "Path")]),
+            "boto3 takes auto, virtual, path, in lower case",
+        ),
+        (
+            variables(&[(ENDPOINT, "http://h"), (STYLE, "vhost")]),
+            "AUTHENTIK_STORAGE__S3__ADDRESSING_STYLE",
+        ),
+        (yaml("\nstorage: {s3: {bucket_name: [a]}}"), "config.yml"),
         (yaml("storage: [\n"), "config.yml"),
     ] {
         let told = outcome(&case).unwrap_err();
