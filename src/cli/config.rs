@@ -5,6 +5,7 @@ use std::io;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::config_check;
 use super::mount::MountArgs;
@@ -99,6 +100,7 @@ fn line(setting: &Setting) -> String {
     };
     let name = &setting.name;
     match (&setting.value, &setting.default) {
+        (Some(Value::String(text)), _) => format!("{name} = {text}  # {origin}"),
         (Some(value), _) => format!("{name} = {value}  # {origin}"),
         (None, Some(default)) => format!("# {name} is not set; default: {default}"),
         (None, None) => format!("# {name} is not set"),

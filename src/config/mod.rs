@@ -8,6 +8,7 @@ mod authentik;
 mod bucket;
 mod choices;
 mod control_socket;
+mod credentials;
 mod disk_cache;
 mod environment;
 mod explain;
@@ -37,6 +38,7 @@ pub use choices::{
     HardeningConfig, SseConfig, UploadChecksumConfig, UsageConfig,
 };
 pub use control_socket::ControlSocketConfig;
+pub use credentials::{CredentialsOrigin, credentials_origin};
 pub use disk_cache::DiskCacheConfig;
 pub use explain::nearest;
 pub use log_file::LogFileConfig;

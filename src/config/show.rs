@@ -10,8 +10,13 @@ use serde::Serialize;
 use serde_json::Value;
 use toml_edit::ImDocument;
 
+use super::credentials::credentials_origin;
 use super::environment::{of_environment, of_profile};
-use super::{AUTHENTIK_LAYER, Config, ConfigError, ConfigSource, ENV_PREFIX, NO_PATH, Options};
+use super::variables::typed;
+use super::{
+    AUTHENTIK_LAYER, Config, ConfigError, ConfigSource, CredentialsOrigin, ENV_PREFIX, NO_PATH,
+    Options,
+};
 use crate::store::ProxyUrl;
 use crate::store::s3::ProfileSettings;
 
@@ -19,6 +24,8 @@ use crate::store::s3::ProfileSettings;
 const ARGUMENTS: [&str; 3] = ["bucket", "prefix", "mountpoint"];
 /// What stands in the place of a value that nobody is to see.
 const REDACTED: &str = "***";
+/// No setting: whatever signs requests.
+const CREDENTIALS: &str = "credentials";
 const DEFAULT_BEGINS: &str = "[default: ";
 
 /// One setting.
@@ -26,7 +33,7 @@ const DEFAULT_BEGINS: &str = "[default: ";
 pub struct Setting {
     pub name: String,
     /// None where nothing is set, and where the default is no single value.
-    pub value: Option<String>,
+    pub value: Option<Value>,
     /// A default that is no single value, in words.
     #[serde(skip)]
     pub default: Option<String>,
@@ -76,8 +83,32 @@ impl ConfigSource {
                 name,
             }
         });
-        Ok(settings.collect())
+        Ok(settings.chain(credentials(&config)).collect())
     }
+}
+
+/// Where the credentials come from; nobody is to see them.
+fn credentials(config: &Config) -> Option<Setting> {
+    let chain = "those of the AWS configuration, or of this machine";
+    let (is_known, origin) = match credentials_origin(config) {
+        CredentialsOrigin::Nobody => return None,
+        CredentialsOrigin::Authentik(origin) => (true, SettingOrigin::Authentik(origin)),
+        CredentialsOrigin::AuthentikProfile(_, origin) => (true, SettingOrigin::Authentik(origin)),
+        CredentialsOrigin::Profile(_, Some(path)) => {
+            (true, SettingOrigin::File { path, line: None })
+        }
+        CredentialsOrigin::Profile(Some(name), None) => (true, SettingOrigin::Profile(name)),
+        CredentialsOrigin::Variable(name) => (true, SettingOrigin::Variable(name.to_owned())),
+        CredentialsOrigin::Profile(None, None) | CredentialsOrigin::Chain => {
+            (false, SettingOrigin::Default)
+        }
+    };
+    Some(Setting {
+        name: CREDENTIALS.to_owned(),
+        value: is_known.then(|| REDACTED.into()),
+        default: (!is_known).then(|| chain.to_owned()),
+        origin,
+    })
 }
 
 /// A setting that no file, no variable of mediafs and no flag has.
@@ -95,7 +126,7 @@ fn not_given(
     });
     if let Some((value, origin)) = elsewhere {
         return Setting {
-            value: Some(shown(&name, Value::String(value))),
+            value: Some(shown(&name, typed(&name, value))),
             default: None,
             origin,
             name,
@@ -109,7 +140,7 @@ fn not_given(
     };
     Setting {
         default: words.filter(|_| computed.is_none()),
-        value: computed.or(value),
+        value: computed.or(value).map(|it| typed(&name, it)),
         origin: SettingOrigin::Default,
         name,
     }
@@ -155,11 +186,15 @@ fn mib(bytes: u64) -> String {
     format!("{}MiB", bytes >> 20)
 }
 
-pub fn shown(name: &str, value: Value) -> String {
-    let text = match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    };
+/// A value as programs get it, without a password in it.
+pub fn shown(name: &str, value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(without_password(name, text)),
+        other => other,
+    }
+}
+
+fn without_password(name: &str, text: String) -> String {
     match name {
         "proxy" => {}
         // Such a one is refused where it is used.

@@ -261,7 +261,12 @@ fn each_setting_is_shown_with_where_it_was_written() {
     let of = |name: &str| {
         let found = settings.iter().find(|it| it.name == name).unwrap();
         (
-            found.value.clone().unwrap_or_default(),
+            found
+                .value
+                .as_ref()
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
             found.origin.clone(),
         )
     };

@@ -55,6 +55,16 @@ fn value(name: &str, text: &str) -> Value {
     }
 }
 
+/// A text that stands for a setting: the number or truth value that it is to the setting.
+pub(super) fn typed(name: &str, text: String) -> serde_json::Value {
+    let settings = Dict::from([(name.to_owned(), value(name, &text))]);
+    let options = Value::from(settings).deserialize::<Options>();
+    let written = options.ok().and_then(|it| it.by_name().remove(name));
+    written
+        .filter(|it| !it.is_string())
+        .unwrap_or_else(|| text.into())
+}
+
 fn takes(name: &str, value: &Value) -> bool {
     let settings = Dict::from([(name.to_owned(), value.clone())]);
     Value::from(settings).deserialize::<Options>().is_ok()

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 
 use super::client::proxy;
-use crate::config::Config;
+use crate::config::{Config, CredentialsOrigin, credentials_origin};
 use crate::store::s3::NamedProxy;
 use crate::store::{Endpoint, StoreError, StoreErrorKind};
 
@@ -79,16 +79,30 @@ pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> an
 
 /// That there are none, or none that the store takes, where they are looked for.
 pub fn no_credentials(config: &Config) -> String {
-    let file = config.s3.credentials_file.as_ref();
-    let file = file.map(|file| format!(" in {}", file.display()));
-    match (&config.s3.profile, file) {
-        (Some(profile), file) => format!(
-            "no usable credentials of profile {profile:?}{}: check its name and what it says",
-            file.unwrap_or_default()
+    let why = match credentials_origin(config) {
+        CredentialsOrigin::Authentik(origin) => {
+            format!("in authentik's settings ({origin}): correct them there")
+        }
+        CredentialsOrigin::AuthentikProfile(name, origin) => format!(
+            "of profile {name:?}, which authentik's settings name ({origin}): check its name and what it says in the AWS configuration"
         ),
-        (None, Some(file)) => format!("no usable credentials{file}: check that file"),
-        (None, None) => "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile".to_owned(),
-    }
+        CredentialsOrigin::Profile(Some(profile), file) => {
+            let file = file.map_or_else(String::new, |it| format!(" in {}", it.display()));
+            format!("of profile {profile:?}{file}: check its name and what it says")
+        }
+        CredentialsOrigin::Profile(None, Some(file)) => {
+            format!("in {}: check that file", file.display())
+        }
+        CredentialsOrigin::Variable(name) => format!(
+            "in {name} and AWS_SECRET_ACCESS_KEY: correct these variables, with AWS_SESSION_TOKEN if there is one, or name a profile with --profile"
+        ),
+        CredentialsOrigin::Profile(None, None)
+        | CredentialsOrigin::Chain
+        | CredentialsOrigin::Nobody => {
+            return "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile".to_owned();
+        }
+    };
+    format!("no usable credentials {why}")
 }
 
 /// Where requests did not come to the region that the store names, if it names one.

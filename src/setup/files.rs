@@ -103,7 +103,10 @@ impl Task for ConfigFile {
             if is.is_some_and(|is| is_same(name, is, value)) {
                 continue;
             }
-            let shown = |value: &Value| shown_setting(name, value.clone());
+            let shown = |value: &Value| match shown_setting(name, value.clone()) {
+                Value::String(text) => text,
+                value => value.to_string(),
+            };
             lines.extend(is.map(|is| format!("- {name} = {}", shown(is))));
             lines.push(format!("+ {name} = {}", shown(value)));
         }

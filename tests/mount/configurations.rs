@@ -324,7 +324,12 @@ fn a_default_in_words_is_no_value_for_programs() {
         assert_eq!(found[name]["value"], Value::Null, "{name}");
         assert_eq!(found[name]["origin"], "default", "{name}");
     }
-    for (name, value) in [("ttl", "60s"), ("fuse-threads", "4"), ("log", "info")] {
+    for (name, value) in [
+        ("ttl", json!("60s")),
+        ("fuse-threads", json!(4)),
+        ("log", json!("info")),
+        ("log-file-count", json!(5)),
+    ] {
         assert_eq!(found[name]["value"], value);
     }
     let text = said(&run_within(WITHIN, &mut show(home.path())));
@@ -349,4 +354,26 @@ fn a_log_filter_that_is_none_is_refused_by_every_command_with_2() {
         has_all(&text, &["log (from --log)", "\"x=y=z\" is no filter"]);
         assert_eq!(text.matches("error parsing").count(), 1, "{text}");
     }
+}
+
+#[test]
+fn values_are_typed_for_programs_and_credentials_have_an_origin() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = show(home.path());
+    command.args(["--force-path-style", "--fuse-threads", "8"]);
+    command.env("AWS_ACCESS_KEY_ID", "doNotShowThis");
+    let found = settings(&mut command);
+    assert_eq!(found["force-path-style"]["value"], true);
+    assert_eq!(found["fuse-threads"]["value"], 8);
+    let credentials = &found["credentials"];
+    assert_eq!(credentials["value"], "***");
+    assert_eq!(
+        credentials["origin"],
+        json!({"variable": "AWS_ACCESS_KEY_ID"})
+    );
+    let text = said(&run_within(
+        WITHIN,
+        show(home.path()).arg("--fuse-threads=8"),
+    ));
+    has_all(&text, &["fuse-threads = 8  # --fuse-threads\n"]);
 }

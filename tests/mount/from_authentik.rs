@@ -19,7 +19,7 @@ use crate::support::{Mount, MountBuilder, Server, wait_until};
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// A mount that is told nothing but the mountpoint and where authentik's settings are.
-fn untold(plan: MountBuilder) -> MountBuilder {
+pub fn untold(plan: MountBuilder) -> MountBuilder {
     plan.bucket_from_settings()
         .prefix("media")
         .without("--endpoint-url")
@@ -29,7 +29,7 @@ fn untold(plan: MountBuilder) -> MountBuilder {
 }
 
 /// `.env` as authentik's documentation has it, beside what else is in one.
-fn dotenv(plan: &MountBuilder, endpoint: &str, keys: &Credentials) -> PathBuf {
+pub fn dotenv(plan: &MountBuilder, endpoint: &str, keys: &Credentials) -> PathBuf {
     let path = plan.scratch().join(".env");
     let text = format!(
         "PG_PASS='a$b'\nAUTHENTIK_SECRET_KEY=x\n\
@@ -54,7 +54,7 @@ fn reload(mount: &Mount) {
     });
 }
 
-fn option(file: &std::path::Path) -> String {
+pub fn option(file: &std::path::Path) -> String {
     format!("--from-authentik={}", file.display())
 }
 
@@ -275,9 +275,20 @@ fn what_authentik_sets_is_shown_with_its_key_and_its_place_and_no_secret() {
         assert!(!said(&output).contains(SECRET), "{}", said(&output));
         output
     };
+    let style = format!(
+        "{}AUTHENTIK_STORAGE__S3__ADDRESSING_STYLE=path\n",
+        fs::read_to_string(&file).unwrap()
+    );
+    fs::write(&file, style).unwrap();
     let origin = |key: &str| {
         let variable = format!("AUTHENTIK_STORAGE__S3__{}", key.to_uppercase());
-        format!("storage.s3.{key}, {variable} of {}", file.display())
+        let text = fs::read_to_string(&file).unwrap();
+        let line = text
+            .lines()
+            .position(|line| line.starts_with(&variable))
+            .unwrap()
+            + 1;
+        format!("storage.s3.{key}, {variable} of {}:{line}", file.display())
     };
     let lines = [
         format!("bucket = {}  # {}\n", plan.bucket, origin("bucket_name")),
@@ -285,7 +296,11 @@ fn what_authentik_sets_is_shown_with_its_key_and_its_place_and_no_secret() {
             "endpoint-url = https://s3.provider  # {}\n",
             origin("endpoint")
         ),
-        format!("force-path-style = true  # {}\n", origin("endpoint")),
+        format!(
+            "force-path-style = true  # {}\n",
+            origin("addressing_style")
+        ),
+        format!("credentials = ***  # {}\n", origin("access_key")),
         "prefix = media  # authentik's layout\n".to_owned(),
         "region = eu-north-1  # --region\n".to_owned(),
     ];

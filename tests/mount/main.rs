@@ -10,6 +10,7 @@ mod appends;
 mod attribute_versions;
 mod attributes_takeover;
 mod authentik;
+mod authentik_told;
 mod bulk;
 mod cancelled_uploads;
 mod clocks;

@@ -2,10 +2,43 @@
 //!
 //! Source: Docker Compose, "Interpolation: .env file syntax".
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// Variables by name.
 pub type Variables = BTreeMap<String, String>;
+
+/// What a file of variables says. It holds secrets, and has no Debug.
+#[derive(Default)]
+pub struct Dotenv {
+    pub variables: Variables,
+    /// In which line each begins.
+    pub lines: BTreeMap<String, usize>,
+    /// Those in which a `$` names a variable that is not set: nothing stands there then.
+    pub cut: Vec<String>,
+}
+
+/// What a `$` may name.
+struct Known<'a> {
+    environment: &'a Variables,
+    before: &'a Variables,
+    /// Something was asked for that is not set.
+    has_unset: Cell<bool>,
+}
+
+impl Known<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        let found = self.environment.get(name);
+        found.or_else(|| self.before.get(name)).cloned()
+    }
+
+    /// Nothing for what is not set.
+    fn filled(&self, name: &str) -> String {
+        let found = self.get(name);
+        self.has_unset.set(self.has_unset.get() || found.is_none());
+        found.unwrap_or_default()
+    }
+}
 
 /// A line that docker compose refuses, too.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,8 +52,8 @@ pub struct DotenvError {
 const NESTING_LIMIT: u8 = 8;
 
 /// The variables of a file. One that the environment has is taken from there.
-pub fn parse(text: &str, environment: &Variables) -> Result<Variables, DotenvError> {
-    let mut found = Variables::new();
+pub fn parse(text: &str, environment: &Variables) -> Result<Dotenv, DotenvError> {
+    let mut found = Dotenv::default();
     // Of editors on Windows.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut rest = text;
@@ -31,15 +64,17 @@ pub fn parse(text: &str, environment: &Variables) -> Result<Variables, DotenvErr
         }
         let before = text.strip_suffix(rest).unwrap_or_default();
         let line = 1 + before.matches('\n').count();
-        rest = statement(rest, environment, &mut found).map_err(|why| DotenvError { line, why })?;
+        let read = statement(rest, line, environment, &mut found);
+        rest = read.map_err(|why| DotenvError { line, why })?;
     }
 }
 
 /// Reads one statement or comment; what follows it.
 fn statement<'a>(
     text: &'a str,
+    at: usize,
     environment: &Variables,
-    found: &mut Variables,
+    found: &mut Dotenv,
 ) -> Result<&'a str, &'static str> {
     let (line, after) = text.split_once('\n').unwrap_or((text, ""));
     if line.starts_with('#') {
@@ -59,20 +94,28 @@ fn statement<'a>(
     let given = environment.get(name).cloned();
     let Some(value) = after_name.strip_prefix(['=', ':']) else {
         // A name alone passes on what the environment has.
-        found.extend(given.map(|value| (name.to_owned(), value)));
+        found
+            .variables
+            .extend(given.map(|value| (name.to_owned(), value)));
         return Ok(after_name);
     };
-    let known = |name: &str| environment.get(name).or_else(|| found.get(name)).cloned();
+    let known = Known {
+        environment,
+        before: &found.variables,
+        has_unset: Cell::new(false),
+    };
     let (value, after) = read_value(value.trim_start_matches([' ', '\t']), &known)?;
-    found.insert(name.to_owned(), given.unwrap_or(value));
+    let is_cut = known.has_unset.get() && given.is_none();
+    found.cut.retain(|other| other != name);
+    found.cut.extend(is_cut.then(|| name.to_owned()));
+    found.lines.insert(name.to_owned(), at);
+    let value = given.unwrap_or(value);
+    found.variables.insert(name.to_owned(), value);
     Ok(after)
 }
 
 /// A value, and what follows it.
-fn read_value<'a>(
-    text: &'a str,
-    known: &impl Fn(&str) -> Option<String>,
-) -> Result<(String, &'a str), &'static str> {
+fn read_value<'a>(text: &'a str, known: &Known<'_>) -> Result<(String, &'a str), &'static str> {
     if let Some(quoted) = text.strip_prefix('\'') {
         let (value, after) = until_quote(quoted, '\'')?;
         return Ok((value.replace("\\'", "'"), after));
@@ -129,11 +172,7 @@ fn unescape(text: &str) -> String {
 }
 
 /// Replaces `$NAME`, `${NAME}`, `${NAME:-default}` and their like.
-fn interpolate(
-    text: &str,
-    known: &impl Fn(&str) -> Option<String>,
-    nesting: u8,
-) -> Result<String, &'static str> {
+fn interpolate(text: &str, known: &Known<'_>, nesting: u8) -> Result<String, &'static str> {
     const NEITHER: &str = "a $ that begins no variable: write $$, or use single quotes";
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -151,7 +190,7 @@ fn interpolate(
             if name.is_empty() {
                 return Err(NEITHER);
             }
-            out.push_str(&known(name).unwrap_or_default());
+            out.push_str(&known.filled(name));
             rest = after;
         }
     }
@@ -183,16 +222,15 @@ fn split_name(text: &str) -> (&str, &str) {
 }
 
 /// What `${inner}` stands for.
-fn substitute(
-    inner: &str,
-    known: &impl Fn(&str) -> Option<String>,
-    nesting: u8,
-) -> Result<String, &'static str> {
+fn substitute(inner: &str, known: &Known<'_>, nesting: u8) -> Result<String, &'static str> {
     let nesting = nesting
         .checked_sub(1)
         .ok_or("defaults are nested too deep")?;
     let (name, operator) = split_name(inner);
-    let value = known(name);
+    if operator.is_empty() && !name.is_empty() {
+        return Ok(known.filled(name));
+    }
+    let value = known.get(name);
     let (value, operator) = match operator.strip_prefix(':') {
         Some(operator) => (value.filter(|value| !value.is_empty()), operator),
         None => (value, operator),
@@ -214,6 +252,10 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Variables, DotenvError> {
+        whole(text).map(|found| found.variables)
+    }
+
+    fn whole(text: &str) -> Result<Dotenv, DotenvError> {
         let environment = [("HOST".to_owned(), "h".to_owned())].into();
         parse(text, &environment)
     }
@@ -275,6 +317,18 @@ mod tests {
         ] {
             assert_eq!(value(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn values_that_an_unset_variable_cuts_are_known_with_their_lines() {
+        let found = whole(
+            "A=ab$cd\n# x\nB='ab$cd'\nC=\"x\ny${NONE}\"\nD=${NONE:-d}${HOST}$A$$\nHOST=$NONE\nE=$NONE\nE=1\n",
+        );
+        let found = found.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(found.cut, ["A", "C"]);
+        assert_eq!(found.lines["A"], 1);
+        assert_eq!(found.lines["C"], 4);
+        assert_eq!(found.variables["A"], "ab");
     }
 
     #[test]

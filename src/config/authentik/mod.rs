@@ -48,6 +48,8 @@ pub struct AuthentikSettings {
 struct Read {
     values: Values,
     variables: Variables,
+    /// For the operator.
+    notes: Vec<String>,
 }
 
 impl AuthentikSource {
@@ -75,10 +77,18 @@ impl AuthentikSource {
                 )
             }));
         }
+        let notes = read.notes.iter().cloned().chain(storage.notes());
         Ok(AuthentikSettings {
             settings,
-            notes: storage.notes(),
+            notes: notes.collect(),
         })
+    }
+
+    /// Where the credentials stand that it has, or the name of their profile: a key of
+    /// authentik's, and its place. None where it has none, or cannot be read.
+    pub fn origin_of_keys(&self) -> Option<String> {
+        let read = self.read(environment()).ok()?;
+        self.storage(&read).origin_of_keys().ok()?
     }
 
     fn storage<'a>(&self, read: &'a Read) -> Storage<'a> {
@@ -111,15 +121,32 @@ impl AuthentikSource {
             yaml::add(&text, &origin, &mut values).map_err(|why| format!("{origin}: {why}"))?;
         }
         let mut variables = environment.clone();
+        let mut notes = Vec::new();
         for file in dotenv {
             let origin = file.display().to_string();
             let found = dotenv::parse(&read_text(&file)?, &environment)
                 .map_err(|why| format!("{origin}: {why}"))?;
-            add_variables(&found, &format!(" of {origin}"), &mut values);
-            variables.extend(found);
+            let line_of = |name: &str| found.lines.get(name).copied().unwrap_or_default();
+            notes.extend(found.cut.iter().map(|name| {
+                format!(
+                    "{origin}:{}: a $ in the value of {name} names a variable that is not set, and nothing stands there then, as docker compose has it: write $$ for a $ of the value, or put the value in single quotes",
+                    line_of(name)
+                )
+            }));
+            let place = |name: &str| match found.lines.contains_key(name) {
+                true => format!(" of {origin}:{}", line_of(name)),
+                // The environment has it.
+                false => String::new(),
+            };
+            add_variables(&found.variables, place, &mut values);
+            variables.extend(found.variables);
         }
-        add_variables(&environment, "", &mut values);
-        Ok(Read { values, variables })
+        add_variables(&environment, |_| String::new(), &mut values);
+        Ok(Read {
+            values,
+            variables,
+            notes,
+        })
     }
 
     /// Those that are there, in authentik's order.
@@ -167,7 +194,7 @@ fn environment() -> Variables {
 }
 
 /// `AUTHENTIK_STORAGE__S3__REGION` is `storage.s3.region`.
-fn add_variables(variables: &Variables, of: &str, values: &mut Values) {
+fn add_variables(variables: &Variables, of: impl Fn(&str) -> String, values: &mut Values) {
     for (name, text) in variables {
         let Some(rest) = name.strip_prefix(PREFIX) else {
             continue;
@@ -175,7 +202,7 @@ fn add_variables(variables: &Variables, of: &str, values: &mut Values) {
         let key = rest.strip_prefix('_').unwrap_or(rest);
         let found = Found {
             value: Value::of_variable(text),
-            origin: format!("{name}{of}"),
+            origin: format!("{name}{}", of(name)),
         };
         values.set(key.replace("__", ".").to_lowercase(), found);
     }

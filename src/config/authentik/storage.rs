@@ -89,6 +89,15 @@ impl Storage<'_> {
         Ok(settings)
     }
 
+    /// Where the credentials stand, or the name of their profile. Errors: as `access_keys`.
+    pub fn origin_of_keys(&self) -> Result<Option<String>, String> {
+        let found = match self.text("session_profile")? {
+            None => self.text("access_key")?,
+            profile => profile,
+        };
+        Ok(found.map(|found| found.origin))
+    }
+
     /// The credentials that authentik has in its settings. Read again each time: they may be
     /// in files that change.
     pub fn access_keys(&self) -> Result<GivenKeys, String> {
@@ -212,15 +221,6 @@ impl Storage<'_> {
         })
     }
 
-    fn endpoint(&self) -> Result<Option<Text>, String> {
-        if let Some(endpoint) = self.text("endpoint")? {
-            return Ok(Some(endpoint));
-        }
-        match self.found("use_ssl") {
-            Some((key, found)) if !self.is_true(found)? => {
-                let region = self.text("region")?.map(|region| region.text);
-                let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-                Ok(Some(Text {
     /// Errors: one that boto3 refuses.
     fn style(&self) -> Result<Option<Text>, String> {
         match self.text("addressing_style")? {
@@ -234,6 +234,15 @@ impl Storage<'_> {
         }
     }
 
+    fn endpoint(&self) -> Result<Option<Text>, String> {
+        if let Some(endpoint) = self.text("endpoint")? {
+            return Ok(Some(endpoint));
+        }
+        match self.found("use_ssl") {
+            Some((key, found)) if !self.is_true(found)? => {
+                let region = self.text("region")?.map(|region| region.text);
+                let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+                Ok(Some(Text {
                     text: format!("http://s3.{region}.amazonaws.com"),
                     origin: format!("{key}, {}", found.origin),
                 }))

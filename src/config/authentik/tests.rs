@@ -499,7 +499,7 @@ fn what_cannot_be_used_is_refused_with_its_key_and_place() {
             variables(&[(ENDPOINT, "http://h"), (STYLE, "vhost")]),
             "AUTHENTIK_STORAGE__S3__ADDRESSING_STYLE",
         ),
-        (yaml("\nstorage: {s3: {bucket_name: [a]}}"), "config.yml"),
+        (yaml("\nstorage: {s3: {bucket_name: [a]}}"), "config.yml:2"),
         (yaml("storage: [\n"), "config.yml"),
     ] {
         let told = outcome(&case).unwrap_err();
@@ -536,23 +536,23 @@ fn what_is_empty_is_told_with_its_place_and_with_what_it_hides() {
     assert_eq!(
         told(&overridden, ".env"),
         format!(
-            "storage.media.s3.bucket_name ({MEDIA_BUCKET} of {path}) is empty and hides storage.s3.bucket_name ({BUCKET} of {path}): give it a value, or remove it"
+            "storage.media.s3.bucket_name ({MEDIA_BUCKET} of {path}:2) is empty and hides storage.s3.bucket_name ({BUCKET} of {path}:1): give it a value, or remove it"
         )
     );
     for (text, expected) in [
         (
             format!("{BUCKET}=\n"),
-            format!("storage.s3.bucket_name ({BUCKET} of {path}) is empty: give"),
+            format!("storage.s3.bucket_name ({BUCKET} of {path}:1) is empty: give"),
         ),
         (
             format!("{BUCKET}=env://NO_SUCH_VARIABLE\n"),
-            format!("storage.s3.bucket_name ({BUCKET} of {path}) is empty: give"),
+            format!("storage.s3.bucket_name ({BUCKET} of {path}:1) is empty: give"),
         ),
         (
             format!(
                 "{BUCKET}=b\n{ACCESS}=a\n{SECRET}=s\nAUTHENTIK_STORAGE__MEDIA__S3__SECRET_KEY=\n"
             ),
-            format!("is empty and hides storage.s3.secret_key ({SECRET} of {path})"),
+            format!("is empty and hides storage.s3.secret_key ({SECRET} of {path}:3)"),
         ),
     ] {
         let told = told(&text, ".env");
@@ -561,7 +561,7 @@ fn what_is_empty_is_told_with_its_place_and_with_what_it_hides() {
     let yaml = "storage: {s3: {bucket_name: b}, media: {s3: {bucket_name: }}}\n";
     let told = told(yaml, "config.yml");
     assert!(told.contains("storage.media.s3.bucket_name ("), "{told}");
-    assert!(told.contains("config.yml) is empty and hides"), "{told}");
+    assert!(told.contains("config.yml:1) is empty and hides"), "{told}");
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub fn add(text: &str, origin: &str, values: &mut Values) -> Result<(), YamlErro
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         left: VALUES_LIMIT,
+        line: 1,
     };
     loop {
         let whole = match reader.next()? {
@@ -51,8 +52,8 @@ pub fn add(text: &str, origin: &str, values: &mut Values) -> Result<(), YamlErro
                 let mut left = VALUES_LIMIT;
                 set(entries, "", (origin, &mut left), values)
             }
-            Node::Scalar(Value::Null) => Ok(()),
-            Node::Scalar(_) | Node::Sequence(_) => Err(YamlError::NoMapping),
+            Node::Scalar(Value::Null, _) => Ok(()),
+            Node::Scalar(..) | Node::Sequence(..) => Err(YamlError::NoMapping),
         };
     }
 }
@@ -75,10 +76,11 @@ fn set(
                 set(below, &key, (origin, left), values)?;
                 continue;
             }
-            Node::Scalar(value) => value.clone(),
-            Node::Sequence(_) => Value::Other,
+            Node::Scalar(value, line) => (value.clone(), *line),
+            Node::Sequence(_, line) => (Value::Other, *line),
         };
-        let origin = origin.to_owned();
+        let (value, line) = value;
+        let origin = format!("{origin}:{line}");
         values.set(key, Found { value, origin });
     }
     Ok(())
@@ -87,10 +89,10 @@ fn set(
 /// In their order; each key once.
 type Entries = Vec<(String, Rc<Node>)>;
 
-/// What an alias stands for is there once.
+/// What an alias stands for is there once, in its line.
 enum Node {
-    Scalar(Value),
-    Sequence(Vec<Rc<Node>>),
+    Scalar(Value, usize),
+    Sequence(Vec<Rc<Node>>, usize),
     Mapping(Entries),
 }
 
@@ -99,12 +101,18 @@ struct YamlReader<'a> {
     anchors: HashMap<usize, Rc<Node>>,
     /// Entries that may still come.
     left: usize,
+    /// Of the last event.
+    line: usize,
 }
 
 impl<'a> YamlReader<'a> {
     fn next(&mut self) -> Result<Event<'a>, YamlError> {
         match self.parser.next_event() {
-            Some(event) => Ok(event?.0),
+            Some(event) => {
+                let (event, span) = event?;
+                self.line = span.start.line();
+                Ok(event)
+            }
             None => Ok(Event::StreamEnd),
         }
     }
@@ -114,9 +122,12 @@ impl<'a> YamlReader<'a> {
         if depth > DEPTH_LIMIT {
             return Err(YamlError::TooDeep);
         }
+        let line = self.line;
         let (anchor, node) = match event {
             Event::MappingStart(anchor, _) => (anchor, Node::Mapping(self.mapping(depth)?)),
-            Event::SequenceStart(anchor, _) => (anchor, Node::Sequence(self.sequence(depth)?)),
+            Event::SequenceStart(anchor, _) => {
+                (anchor, Node::Sequence(self.sequence(depth)?, line))
+            }
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
                 let value = if plain {
@@ -124,14 +135,14 @@ impl<'a> YamlReader<'a> {
                 } else {
                     Value::Text(text.into_owned())
                 };
-                (anchor, Node::Scalar(value))
+                (anchor, Node::Scalar(value, line))
             }
             // One within what it stands for has no value of a setting.
             Event::Alias(anchor) => {
                 let known = self.anchors.get(&anchor).cloned();
-                return Ok(known.unwrap_or_else(|| Rc::new(Node::Scalar(Value::Other))));
+                return Ok(known.unwrap_or_else(|| Rc::new(Node::Scalar(Value::Other, line))));
             }
-            _ => (0, Node::Scalar(Value::Null)),
+            _ => (0, Node::Scalar(Value::Null, line)),
         };
         let node = Rc::new(node);
         if anchor != 0 {
@@ -175,7 +186,7 @@ impl<'a> YamlReader<'a> {
             }
             let name = match (name, &*key) {
                 (Some(name), _) => name,
-                (None, Node::Scalar(Value::Text(name) | Value::Number(name))) => name.clone(),
+                (None, Node::Scalar(Value::Text(name) | Value::Number(name), _)) => name.clone(),
                 _ => return Err(YamlError::NoMapping),
             };
             self.put(&mut own, name, value)?;
@@ -195,16 +206,16 @@ impl<'a> YamlReader<'a> {
                 }
                 Ok(())
             }
-            Node::Sequence(nodes) => {
+            Node::Sequence(nodes, _) => {
                 for node in nodes.iter().rev() {
                     match &**node {
                         Node::Mapping(_) => self.merge(node, into)?,
-                        Node::Scalar(_) | Node::Sequence(_) => return Err(YamlError::NoMerge),
+                        Node::Scalar(..) | Node::Sequence(..) => return Err(YamlError::NoMerge),
                     }
                 }
                 Ok(())
             }
-            Node::Scalar(_) => Err(YamlError::NoMerge),
+            Node::Scalar(..) => Err(YamlError::NoMerge),
         }
     }
 
@@ -285,8 +296,8 @@ mod tests {
     fn keys_are_joined_and_a_later_file_replaces_single_ones() {
         let mut values = read("storage:\n  s3: {region: a, bucket_name: &b b}\nweb: *b\n");
         add("storage:\n  s3:\n    region: c\n", "g", &mut values).unwrap();
-        assert!(values.get("storage.s3.region").unwrap().origin == "g");
-        assert!(values.get("storage.s3.bucket_name").unwrap().origin == "f");
+        assert!(values.get("storage.s3.region").unwrap().origin == "g:3");
+        assert!(values.get("storage.s3.bucket_name").unwrap().origin == "f:2");
         assert!(values.get("web").unwrap().value == Value::Text("b".to_owned()));
         add("storage:\n  s3:\n", "h", &mut values).unwrap();
         assert!(values.get("storage.s3.bucket_name").is_none());
