@@ -60,13 +60,16 @@ pub struct MountArgs {
 impl MountArgs {
     /// Errors: arguments that are none.
     pub fn source(self) -> Result<ConfigSource, ConfigError> {
-        let target = match (self.place.clone(), self.mountpoint.clone()) {
-            (Some(only), None) if self.options.from_authentik.is_some() => {
-                Target::Mountpoint(only.into())
-            }
-            (place, mountpoint) => Target::new(place, mountpoint),
-        };
+        let (place, mountpoint) = (self.place.clone(), self.mountpoint.clone());
+        let file = self.config_file();
+        let layers = (&self.options, file.as_deref());
+        let target = ConfigSource::target_of(place, mountpoint, layers);
         self.source_of(target)
+    }
+
+    fn config_file(&self) -> Option<PathBuf> {
+        let file = self.config.as_deref()?;
+        Some(daemonize::folder().join(file))
     }
 
     /// With another target than the arguments are for a mount. Errors: one that is none.
@@ -79,7 +82,7 @@ impl MountArgs {
     pub fn only_bucket(&self) -> Option<&str> {
         let is_bucket = |only: &&str| {
             self.mountpoint.is_none()
-                && self.options.from_authentik.is_none()
+                && !ConfigSource::is_mountpoint(only, &self.options, self.config_file().as_deref())
                 && !Target::is_configured(only)
         };
         self.place.as_deref().filter(is_bucket)

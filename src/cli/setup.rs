@@ -96,16 +96,19 @@ impl SetupCommand {
     }
 
     fn target(&self) -> anyhow::Result<Target> {
-        Ok(match (self.place.clone(), self.mountpoint.clone()) {
-            (Some(only), None) if self.options.from_authentik.is_some() => {
-                Target::Mountpoint(only.into())
-            }
-            (Some(bucket), None) => {
+        let (place, mountpoint) = (self.place.clone(), self.mountpoint.clone());
+        let file = self
+            .config
+            .as_deref()
+            .map(|file| daemonize::folder().join(file));
+        let file = file.filter(|file| file.is_file());
+        match ConfigSource::target_of(place, mountpoint, (&self.options, file.as_deref())) {
+            Target::Named(bucket) => {
                 let usage = format!("no mountpoint given: 'mediafs setup {bucket} MOUNTPOINT'");
-                return Err(Usage(usage).into());
+                Err(Usage(usage).into())
             }
-            (place, mountpoint) => Target::new(place, mountpoint),
-        })
+            target => Ok(target),
+        }
     }
 
     fn setup_options(&self) -> anyhow::Result<SetupOptions> {

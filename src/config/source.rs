@@ -60,7 +60,29 @@ impl ConfigSource {
         })
     }
 
-    /// The same, without the `MEDIAFS_*` variables of this process.
+    /// What arguments name, where authentik's settings may name the bucket: a single one is
+    /// the mountpoint then. `file` is the one that `--config` names.
+    pub fn target_of(
+        first: Option<String>,
+        second: Option<PathBuf>,
+        (flags, file): (&Options, Option<&Path>),
+    ) -> Target {
+        match (first, second) {
+            (Some(only), None) if Self::is_mountpoint(&only, flags, file) => {
+                Target::Mountpoint(only.into())
+            }
+            (first, second) => Target::new(first, second),
+        }
+    }
+
+    /// Whether a single argument is a mountpoint.
+    pub fn is_mountpoint(only: &str, flags: &Options, file: Option<&Path>) -> bool {
+        // Whoever asks for the settings by a flag names no mount.
+        flags.from_authentik.is_some()
+            || !only.starts_with("s3:") && !Target::is_configured(only) && asks_authentik(file)
+    }
+
+    /// The same source, without the `MEDIAFS_*` variables of this process.
     pub fn without_environment(self) -> Self {
         Self {
             reads_environment: false,
@@ -194,6 +216,14 @@ pub fn settings_of_file(file: &Path) -> Result<BTreeMap<String, Value>, ConfigEr
     for (key, path) in options.paths_mut() {
         if !is_none(key, path.as_deref()) {
             *path = path.take().map(|path| folder.join(path));
+/// Whether a file, or a variable of this process, asks for authentik's settings.
+fn asks_authentik(file: Option<&Path>) -> bool {
+    let of_file = file.map_or_else(Figment::new, |file| Figment::from(Toml::file_exact(file)));
+    let layers = of_file.merge(Variables::of_process());
+    // What cannot be understood is told once it is loaded.
+    extract(&layers).is_ok_and(|options| options.from_authentik.is_some())
+}
+
         }
     }
     Ok(options.by_name())

@@ -11,6 +11,40 @@ use crate::support::{Mount, Server};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
+/// A variable or a file asks for the settings, and the argument is the mountpoint.
+#[test]
+fn a_mountpoint_alone_is_enough_whoever_asks_for_the_settings() {
+    let plan = Mount::builder();
+    let file = dotenv(&plan, "https://s3.provider", &OWNER);
+    let config = plan.scratch().join("m.toml");
+    fs::write(
+        &config,
+        format!("from-authentik = {:?}\n", file.display().to_string()),
+    )
+    .unwrap();
+    let root = plan.root.to_str().unwrap();
+    let by_file = format!("--config={}", config.display());
+    for words in [&["config", "check"][..], &["config", "show"]] {
+        let mut by_variable = mediafs(words);
+        by_variable.arg(root).env("MEDIAFS_FROM_AUTHENTIK", &file);
+        let mut by_file_of = mediafs(words);
+        by_file_of.args([&by_file, root]);
+        for mut command in [by_variable, by_file_of] {
+            let output = run_within(WITHIN, &mut command);
+            assert!(output.status.success(), "{}", said(&output));
+            has_all(&said(&output), &[root, &plan.bucket]);
+        }
+    }
+    // It sends no request before it has what it needs.
+    let mut setup = mediafs(["setup", root, "--print-policy", "--config"]);
+    setup
+        .arg(plan.scratch().join("new.toml"))
+        .env("MEDIAFS_FROM_AUTHENTIK", &file);
+    let output = run_within(WITHIN, &mut setup);
+    assert!(output.status.success(), "{}", said(&output));
+    has_all(&said(&output), &[&plan.bucket]);
+}
+
 #[test]
 fn a_secret_that_a_dollar_cuts_is_told_with_its_line_and_not_shown() {
     let plan = Mount::builder();
