@@ -124,6 +124,10 @@ impl SetupCommand {
         let name = match (&self.name, named.or(of_folder)) {
             (Some(name), _) => name.clone(),
             (None, Some(name)) => name.to_string_lossy().into_owned(),
+            (None, None) if mountpoint.is_some() => {
+                let usage = "/ is no directory for a bucket alone: name one, as in 'mediafs setup BUCKET[/PREFIX] /srv/media'";
+                return Err(Usage(usage.to_owned()).into());
+            }
             (None, None) => {
                 let usage = "no mountpoint given: 'mediafs setup BUCKET[/PREFIX] MOUNTPOINT'";
                 return Err(Usage(usage.to_owned()).into());

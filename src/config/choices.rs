@@ -86,8 +86,8 @@ pub enum HardeningConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum SseConfig {
     /// With keys of S3
-    #[value(name = "AES256")]
-    #[serde(rename = "AES256")]
+    #[value(name = "AES256", alias = "aes256")]
+    #[serde(rename = "AES256", alias = "aes256")]
     Aes256,
     /// With a key of KMS
     #[value(name = "aws:kms")]

@@ -1,7 +1,7 @@
 //! Why a configuration cannot be used, in words: what, where it stands, and what was meant.
 
 use figment::Source;
-use figment::error::Kind;
+use figment::error::{Actual, Kind};
 
 use super::{AUTHENTIK_LAYER, ConfigError, ENV_PREFIX};
 
@@ -27,6 +27,15 @@ pub(super) fn explain(error: Option<figment::Error>) -> ConfigError {
     let layer = error.metadata.as_ref().map(in_figments_words);
     let told = layer.map_or(told.as_str(), |layer| told.trim_end_matches(&layer));
     let why = without_source_lines(told);
+    let why = match &error.kind {
+        Kind::InvalidType(
+            Actual::Bool(_) | Actual::Signed(_) | Actual::Unsigned(_) | Actual::Float(_),
+            expected,
+        ) if expected == "a string" => {
+            format!("{why}: put it in quotes")
+        }
+        _ => why,
+    };
     let subject = match key.as_str() {
         "" => "configuration",
         key => key,

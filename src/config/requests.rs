@@ -158,6 +158,20 @@ impl RequestConfig {
         if self.accelerate && self.fips {
             return wrong("accelerate", "has no FIPS endpoint: leave out fips");
         }
+        let of_aws = [
+            ("dual-stack", self.dual_stack),
+            ("fips", self.fips),
+            ("accelerate", self.accelerate),
+        ];
+        let chosen = of_aws.into_iter().find(|(_, is_set)| *is_set);
+        if let (Some((key, _)), Some(url)) = (chosen, &options.endpoint_url) {
+            return Err((
+                key,
+                format!(
+                    "chooses an endpoint of AWS, and endpoint-url is {url}: leave out one of them"
+                ),
+            ));
+        }
         let bucket = options.bucket.as_deref().unwrap_or_default();
         if self.accelerate && (bucket.contains('.') || bucket.starts_with("arn:")) {
             return wrong(

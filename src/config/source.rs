@@ -1,6 +1,8 @@
 //! Where a configuration comes from, so that it can be read again.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Format, Serialized, Toml};
@@ -100,12 +102,7 @@ impl ConfigSource {
     pub(super) fn merged(&self) -> Result<Merged, ConfigError> {
         let mut figment = Figment::new();
         if let Some(file) = &self.file {
-            if !file.is_file() {
-                let file = file.display();
-                return Err(ConfigError(format!(
-                    "configuration file {file} does not exist: create it, or name another with --config"
-                )));
-            }
+            check_readable(file)?;
             figment = figment.merge(Toml::file_exact(file));
         }
         if self.reads_environment {
@@ -191,6 +188,23 @@ impl ConfigSource {
     }
 }
 
+/// Errors: no file is there, or this user may not read it.
+fn check_readable(file: &Path) -> Result<(), ConfigError> {
+    let shown = file.display();
+    let denied = |error: io::Error| {
+        ConfigError(format!(
+            "configuration file {shown} is not for this user to read: run the command as root or as the file's owner, or name another file with --config: {error}"
+        ))
+    };
+    match File::open(file).and_then(|file| file.metadata()) {
+        Ok(found) if found.is_file() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(denied(error)),
+        Ok(_) | Err(_) => Err(ConfigError(format!(
+            "configuration file {shown} does not exist: create it, or name another with --config"
+        ))),
+    }
+}
+
 /// Without `.` in it.
 fn whole(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
@@ -200,6 +214,14 @@ fn whole(path: PathBuf) -> PathBuf {
 fn is_none(key: &str, path: Option<&Path>) -> bool {
     let may_be_none = ["cache", "control-socket"].contains(&key);
     may_be_none && path == Some(Path::new(NO_PATH))
+}
+
+/// Whether a file, or a variable of this process, asks for authentik's settings.
+fn asks_authentik(file: Option<&Path>) -> bool {
+    let of_file = file.map_or_else(Figment::new, |file| Figment::from(Toml::file_exact(file)));
+    let layers = of_file.merge(Variables::of_process());
+    // What cannot be understood is told once it is loaded.
+    extract(&layers).is_ok_and(|options| options.from_authentik.is_some())
 }
 
 fn extract(merged: &Figment) -> Result<Options, ConfigError> {
@@ -216,14 +238,6 @@ pub fn settings_of_file(file: &Path) -> Result<BTreeMap<String, Value>, ConfigEr
     for (key, path) in options.paths_mut() {
         if !is_none(key, path.as_deref()) {
             *path = path.take().map(|path| folder.join(path));
-/// Whether a file, or a variable of this process, asks for authentik's settings.
-fn asks_authentik(file: Option<&Path>) -> bool {
-    let of_file = file.map_or_else(Figment::new, |file| Figment::from(Toml::file_exact(file)));
-    let layers = of_file.merge(Variables::of_process());
-    // What cannot be understood is told once it is loaded.
-    extract(&layers).is_ok_and(|options| options.from_authentik.is_some())
-}
-
         }
     }
     Ok(options.by_name())

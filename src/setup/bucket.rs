@@ -277,7 +277,11 @@ impl Task for AbortUploads {
         };
         Ok(match rules.of_uploads(&self.0.config.prefix) {
             AbortRule::After(days) => {
-                Found::Done(format!("unfinished uploads are aborted after {days} days"))
+                let days = match days {
+                    1 => "1 day".to_owned(),
+                    days => format!("{days} days"),
+                };
+                Found::Done(format!("unfinished uploads are aborted after {days}"))
             }
             AbortRule::None if rules.count() > 0 => {
                 Found::ToDo(format!("{wanted}; {}", kept(rules.count())))

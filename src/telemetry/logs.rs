@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use parking_lot::Mutex;
 use tracing_subscriber::layer::SubscriberExt;
@@ -22,6 +22,10 @@ use super::{journal, panics};
 
 /// How long the end of a process waits for a log that takes nothing.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// A word this similar to a level is taken for a slip (Jaro-Winkler, 0 to 1).
+const ALIKE_FROM: f64 = 0.85;
 
 /// Of this process, as the subscriber of `tracing` is.
 static OWN: OnceLock<Own> = OnceLock::new();
@@ -208,11 +212,31 @@ pub fn check_filter(filter: &str) -> anyhow::Result<()> {
     parse(filter).map(drop)
 }
 
+/// The level that a word is most likely meant to be, which `EnvFilter` takes for a module.
+fn slip_of(word: &str) -> Option<&'static str> {
+    let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let has_module = word.contains("::") || word.contains('[');
+    if is_level || has_module || word.is_empty() || word.parse::<u8>().is_ok() {
+        return None;
+    }
+    let word = word.to_ascii_lowercase();
+    let alike = |level: &&str| strsim::jaro_winkler(&word, level) >= ALIKE_FROM;
+    LEVELS.iter().copied().find(alike)
+}
+
 /// What the filter does not name is logged from `info` on: who asks for the requests of
 /// one module wants to see errors too. Of the SDK's credentials chain only warnings, unless
 /// the filter names it: at each reading it tells at length where it found what. What the
 /// signer says below `info` is never written (`lines`), and mostly not even made.
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
+    let bare = filter
+        .split(',')
+        .map(str::trim)
+        .filter(|it| !it.contains('='));
+    let mut slips = bare.filter_map(|word| Some((word, slip_of(word)?)));
+    if let Some((word, level)) = slips.next() {
+        bail!("{word:?} is no level, and no module is called so: did you mean {level:?}?");
+    }
     let all = format!("info,aws_config=warn,{filter},aws_sigv4=info");
     // The text of the error has that of its source.
     EnvFilter::try_new(all).map_err(|error| anyhow!("{filter:?} is no filter: {error}"))
@@ -223,6 +247,30 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    #[test]
+    fn a_level_that_is_misspelt_is_told_with_the_right_one() {
+        for (filter, level) in [
+            ("inf", "info"),
+            ("mediafs=debug,wran", "warn"),
+            ("DEBUGG", "debug"),
+        ] {
+            let told = check_filter(filter).unwrap_err().to_string();
+            assert!(told.contains(&format!("{level:?}")), "{filter}: {told}");
+        }
+        for filter in [
+            "info",
+            "WARN",
+            "off",
+            "hyper",
+            "mediafs::requests",
+            "mediafs=trace",
+            "3",
+            "",
+        ] {
+            assert!(check_filter(filter).is_ok(), "{filter}");
+        }
+    }
 
     #[test]
     fn a_filter_that_names_a_module_hides_no_error_and_a_level_holds_for_all_others() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::control::mediafs;
-use crate::support::programs::{at_home, has_all, run_within};
+use crate::support::programs::{at_home, has_all, run_within, said};
 
 const WITHIN: Duration = Duration::from_secs(120);
 
@@ -60,11 +60,7 @@ fn what_a_mount_would_refuse_is_wrong_for_the_check_too() {
         "full",
     ]
     .map(|it| home.path(it));
-    let cases: [(&[&str], &[&str]); 10] = [
-        (
-            &["--fips", "--endpoint-url", "http://s3"],
-            &["--fips", "http://s3"],
-        ),
+    let cases: [(&[&str], &[&str]); 9] = [
         (&["--profile", "nope"], &["profile: no usable", "nope"]),
         (
             &["--credentials-file", &file],
@@ -81,9 +77,18 @@ fn what_a_mount_would_refuse_is_wrong_for_the_check_too() {
     for (args, words) in cases {
         home.refuses("mnt", args, words);
     }
-    let (code, wrong) = home.check("mnt", &["--part-size", "1"]);
-    assert_eq!(code, Some(2), "{wrong}");
-    has_all(&wrong, &["part-size"]);
+    let wrong: [(&[&str], &[&str]); 2] = [
+        (&["--part-size", "1"], &["part-size"]),
+        (
+            &["--fips", "--endpoint-url", "http://s3"],
+            &["--fips", "http://s3", "leave out one of them"],
+        ),
+    ];
+    for (args, words) in wrong {
+        let (code, wrong) = home.check("mnt", args);
+        assert_eq!(code, Some(2), "{wrong}");
+        has_all(&wrong, words);
+    }
 }
 
 #[test]
@@ -94,4 +99,55 @@ fn a_mountpoint_that_a_mount_would_refuse_is_wrong() {
     home.refuses("full/file", &[], &["mountpoint: ", "not a directory"]);
     let (code, wrong) = home.check("full", &["--allow-non-empty"]);
     assert_eq!(code, Some(0), "{wrong}");
+}
+
+#[test]
+fn a_wrong_setting_is_told_with_what_to_write() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("m.toml");
+    for (line, words) in [
+        (
+            "expected-bucket-owner = 123456789012",
+            ["expected-bucket-owner", "put it in quotes"],
+        ),
+        ("profile = true", ["profile", "put it in quotes"]),
+        ("log = \"inf\"", ["log", "did you mean \"info\""]),
+        (
+            "endpoint-url = \"http://h:99999\"",
+            ["endpoint-url", "1 to 65535"],
+        ),
+        (
+            "dual-stack = true\nendpoint-url = \"http://h\"",
+            ["dual-stack", "leave out one of them"],
+        ),
+    ] {
+        fs::write(
+            &file,
+            format!("bucket = \"b\"\nmountpoint = \"/tmp\"\n{line}\n"),
+        )
+        .unwrap();
+        let mut command = mediafs(["config", "check", "--config"]);
+        command.arg(&file);
+        let output = run_within(WITHIN, at_home(&mut command, home.path()));
+        assert_eq!(output.status.code(), Some(2), "{line}: {}", said(&output));
+        has_all(&said(&output), &words);
+    }
+    fs::write(
+        &file,
+        "bucket = \"b\"\nmountpoint = \"/tmp\"\nsse = \"aes256\"\n",
+    )
+    .unwrap();
+    let mut command = mediafs(["config", "show", "--sse", "aes256", "--config"]);
+    let output = run_within(WITHIN, at_home(command.arg(&file), home.path()));
+    has_all(&said(&output), &["sse = AES256  #"]);
+}
+
+#[test]
+fn the_root_directory_is_no_mountpoint_of_a_setup() {
+    let output = run_within(WITHIN, &mut mediafs(["setup", "bkt", "/"]));
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    has_all(
+        &said(&output),
+        &["/ is no directory for a bucket alone", "/srv/media"],
+    );
 }

@@ -1,6 +1,7 @@
 //! Configurations: by which name one is found, what counts, and what is refused.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -376,4 +377,21 @@ fn values_are_typed_for_programs_and_credentials_have_an_origin() {
         show(home.path()).arg("--fuse-threads=8"),
     ));
     has_all(&text, &["fuse-threads = 8  # --fuse-threads\n"]);
+}
+
+#[test]
+fn a_configuration_of_another_user_is_told_as_such() {
+    let plan = Mount::builder().user(USER);
+    let file = plan.scratch().join("secret.toml");
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = by_user(
+        &plan,
+        &["config", "check", "--config", file.to_str().unwrap()],
+    );
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    has_all(
+        &said(&output),
+        &["secret.toml", "as root or as the file's owner"],
+    );
 }
