@@ -5,6 +5,11 @@ use crate::config::Config;
 use crate::namespace::{Name, SHADOWED};
 use crate::store::{Key, ListAnswer};
 
+/// How a directory is called by Hadoop's older S3 file systems.
+const HADOOP_MARKER: &str = "_$folder$";
+/// No file of a mount has its bytes.
+const MARKER_WITH_BYTES: &str = "marks a directory, and has bytes";
+
 /// What the pages of a flat listing had.
 #[derive(Debug)]
 pub(super) struct Keys<'a> {
@@ -12,6 +17,8 @@ pub(super) struct Keys<'a> {
     named_limit: usize,
     files: usize,
     markers: usize,
+    /// Markers of Hadoop, which are files to a mount.
+    of_hadoop: usize,
     hidden: usize,
     named: Vec<String>,
     /// Files in whose place a directory may follow: each begins with the one before, and
@@ -31,6 +38,7 @@ impl<'a> Keys<'a> {
             named_limit,
             files: 0,
             markers: 0,
+            of_hadoop: 0,
             hidden: 0,
             named: Vec::new(),
             open: Vec::new(),
@@ -45,7 +53,7 @@ impl<'a> Keys<'a> {
 
     pub(super) fn add_page(&mut self, page: &ListAnswer) {
         for object in &page.objects {
-            self.add(&object.key);
+            self.add(&object.key, object.size_bytes);
         }
         for unusable in &page.unusable {
             self.files += 1;
@@ -53,13 +61,14 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn add(&mut self, key: &Key) {
+    fn add(&mut self, key: &Key, size_bytes: u64) {
         self.settle(key);
         let is_marker = key.as_str().ends_with('/');
         if is_marker {
             self.markers += 1;
         } else {
             self.files += 1;
+            self.of_hadoop += usize::from(key.as_str().ends_with(HADOOP_MARKER));
         }
         // Some stores list a directory before the file of its name.
         let last = self.last.replace(key.clone());
@@ -67,6 +76,7 @@ impl<'a> Keys<'a> {
         match why_hidden(self.prefix, key) {
             Some(why) => self.hide(key, why),
             None if is_shadowed => self.hide(key, SHADOWED),
+            None if is_marker && size_bytes > 0 => self.hide(key, MARKER_WITH_BYTES),
             None if is_marker => {}
             None => self.open.push(key.clone()),
         }
@@ -98,6 +108,7 @@ impl<'a> Keys<'a> {
         let Self {
             files,
             markers,
+            of_hadoop,
             hidden,
             ..
         } = self;
@@ -105,6 +116,16 @@ impl<'a> Keys<'a> {
             "objects",
             format!("{files} files and {markers} directory markers{part}"),
         );
+        let least = if part.is_empty() { "" } else { "at least " };
+        if of_hadoop > 0 {
+            report.warn(
+                "markers",
+                format!(
+                    "{least}{of_hadoop} keys end in {HADOOP_MARKER}{part}: Hadoop writes them for directories, and a mount shows them as files"
+                ),
+                "delete them with another S3 client once no such program uses the bucket",
+            );
+        }
         if hidden == 0 {
             report.ok("keys", format!("each can be a file{part}"));
             return;
@@ -113,7 +134,6 @@ impl<'a> Keys<'a> {
         if let more @ 1.. = hidden - self.named.len() {
             named += &format!(", and {more} more");
         }
-        let least = if part.is_empty() { "" } else { "at least " };
         report.warn(
             "keys",
             format!("{least}{hidden} cannot be shown as files{part}: {named}"),
@@ -145,13 +165,23 @@ mod tests {
     fn hidden(keys: &[&str]) -> Vec<String> {
         let mut found = Keys::below("p/", 10);
         for key in keys {
-            found.add(&Key::new(*key));
+            found.add(&Key::new(*key), 0);
         }
         assert_eq!(found.count(), keys.len());
         assert_eq!(found.hidden, found.named.len());
         let mut named = found.named;
         named.sort();
         named
+    }
+
+    #[test]
+    fn a_marker_with_bytes_is_hidden_and_one_of_hadoop_is_a_file() {
+        let mut found = Keys::below("p/", 10);
+        for (key, size) in [("p/a/", 0), ("p/b/", 5), ("p/c_$folder$", 0), ("p/d", 1)] {
+            found.add(&Key::new(key), size);
+        }
+        assert_eq!(found.named, [format!("p/b/ ({MARKER_WITH_BYTES})")]);
+        assert_eq!((found.markers, found.files, found.of_hadoop), (2, 2, 1));
     }
 
     #[test]

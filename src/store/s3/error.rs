@@ -21,8 +21,8 @@ use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
 /// Most of a server's words that are repeated.
 const DETAIL_LIMIT_CHARS: usize = 1000;
-/// Of an answer that cannot be read its begin tells what it is.
-const ANSWER_SHOWN_CHARS: usize = 200;
+/// Of an answer that cannot be read the name of its document tells what it is.
+const ROOT_SHOWN_CHARS: usize = 64;
 
 /// Translates an SDK error. What it tells never holds a secret: S3 echoes the
 /// access key's name in some messages, never the key.
@@ -110,9 +110,13 @@ where
 }
 
 fn of_unreadable(answer: &HttpResponse) -> String {
-    let text = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
-    let begin: String = text.chars().take(ANSWER_SHOWN_CHARS).collect();
-    format!("the answer has a form that S3 does not have: {begin}")
+    let root = answer.body().bytes().and_then(root_of_whole);
+    let root: String = root
+        .unwrap_or_default()
+        .chars()
+        .take(ROOT_SHOWN_CHARS)
+        .collect();
+    format!("the answer has a form that S3 does not have: <{root}>")
 }
 
 /// An error that came with the status of a success.
