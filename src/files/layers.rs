@@ -11,9 +11,9 @@ use crate::error::FsError;
 use crate::journal::{SealRecord, SealedBase};
 use crate::namespace::Attributes;
 use crate::read_path::Reader;
-use crate::store::{ETag, WriteCondition};
+use crate::store::{ETag, ObjectHeaders, WriteCondition};
 use crate::vocabulary::ObjectId;
-use crate::write_path::{PriorAttempt, Segment, Stage, StageFile};
+use crate::write_path::{Segment, Stage, StageFile};
 
 /// What shows where a stage has no bytes of its own.
 ///
@@ -46,9 +46,8 @@ pub struct SealedStage {
 #[derive(Debug, Default)]
 pub struct Sent {
     maybe: AtomicBool,
-    /// Attributes were set since: what it made lacks them.
-    attributes_set: AtomicBool,
-    /// The attributes that each attempt stores; empty where a predecessor made the first one.
+    recorded: Mutex<Recorded>,
+    /// The attributes that each attempt stores, or may have stored.
     stores: Mutex<Vec<Attributes>>,
     /// Failures of the copy that stores attributes.
     failed_copies: AtomicU32,
@@ -56,13 +55,30 @@ pub struct Sent {
     version: Mutex<Option<ETag>>,
 }
 
+/// What the journal says is to be stored with a stage.
+#[derive(Debug, Clone, Default)]
+struct Recorded {
+    last: Option<ObjectHeaders>,
+    /// As `SealRecord` has it.
+    earlier: Vec<ObjectHeaders>,
+}
+
+/// So many headers are kept that an upload may have been begun with: the first, and the latest.
+const EARLIER_LIMIT: usize = 16;
+
 impl Sent {
-    /// As the journal has it of a predecessor.
+    /// As the journal has it of a predecessor, which may have begun with each of the headers.
     pub fn maybe(sealed: &SealRecord) -> Self {
+        let begun_with = sealed.earlier.iter().chain([&sealed.headers]);
+        let stores = begun_with.map(|headers| Attributes::decode(headers.clone()));
+        let recorded = Recorded {
+            last: Some(sealed.headers.clone()),
+            earlier: sealed.earlier.clone(),
+        };
         Self {
             maybe: AtomicBool::new(true),
-            attributes_set: AtomicBool::new(sealed.attributes_set),
-            stores: Mutex::default(),
+            recorded: Mutex::new(recorded),
+            stores: Mutex::new(stores.collect()),
             failed_copies: AtomicU32::default(),
             version: Mutex::new(sealed.completing.clone()),
         }
@@ -71,7 +87,7 @@ impl Sent {
     pub fn copy(&self) -> Self {
         Self {
             maybe: AtomicBool::new(self.is_maybe()),
-            attributes_set: AtomicBool::new(self.lacks_attributes()),
+            recorded: Mutex::new(self.recorded.lock().clone()),
             stores: Mutex::new(self.stores.lock().clone()),
             failed_copies: AtomicU32::default(),
             version: Mutex::new(self.as_version()),
@@ -87,22 +103,24 @@ impl Sent {
         self.maybe.swap(true, Ordering::Relaxed)
     }
 
-    /// Attributes are set, which what may have been sent lacks.
-    pub fn set_attributes(&self) {
-        self.attributes_set
-            .fetch_or(self.is_maybe(), Ordering::Relaxed);
-    }
-
-    pub fn lacks_attributes(&self) -> bool {
-        self.attributes_set.load(Ordering::Relaxed)
+    /// These headers are to be recorded. Returns those before them that an upload may have
+    /// been begun with.
+    pub fn record(&self, headers: &ObjectHeaders) -> Vec<ObjectHeaders> {
+        let mut recorded = self.recorded.lock();
+        let before = recorded.last.replace(headers.clone()).unwrap_or_default();
+        if self.is_maybe() && before != *headers {
+            recorded.earlier.retain(|other| *other != before);
+            recorded.earlier.push(before);
+            if recorded.earlier.len() > EARLIER_LIMIT {
+                recorded.earlier.remove(1);
+            }
+        }
+        recorded.earlier.clone()
     }
 
     /// Notes which attributes an attempt stores.
-    pub fn begin(&self, stores: Attributes, prior: PriorAttempt) {
-        let mut all = self.stores.lock();
-        if prior != PriorAttempt::Maybe || !all.is_empty() {
-            all.push(stores);
-        }
+    pub fn begin(&self, stores: Attributes) {
+        self.stores.lock().push(stores);
     }
 
     /// The attributes that an attempt stored with the object that was found. Where another

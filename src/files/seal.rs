@@ -116,7 +116,7 @@ impl OpenFile {
             base: below.base.clone(),
             condition: top.condition.clone(),
             known: top.known.clone(),
-            sent: Sent::default(),
+            sent: top.sent.copy(),
         }));
         true
     }
@@ -632,7 +632,7 @@ mod tests {
                 written: stage.written(),
                 sums: stage.file().sums(),
                 completing: None,
-                attributes_set: false,
+                earlier: Vec::new(),
                 base: below.unwrap_or(SealedBase::Empty),
             });
             let sealed = records.last().unwrap().clone();

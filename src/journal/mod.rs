@@ -164,7 +164,7 @@ impl Journal {
 impl LogState for JournalState {
     type Record = Record;
     const NAME: &'static str = "journal";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const DURABLE: Durable = Durable::Yes;
 
     fn subject(record: &Record) -> Subject {

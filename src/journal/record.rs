@@ -175,9 +175,14 @@ pub struct SealRecord {
     /// The version that an upload of it was about to make.
     #[serde(default)]
     pub completing: Option<ETag>,
-    /// Attributes were set since an upload of it was begun: what that made lacks them.
-    #[serde(default)]
-    pub attributes_set: bool,
+    /// What was to be stored before `headers`, oldest first, where an upload of it may have
+    /// been begun with that.
+    #[serde(
+        default,
+        rename = "attributes_set",
+        deserialize_with = "earlier_headers"
+    )]
+    pub earlier: Vec<ObjectHeaders>,
     pub base: SealedBase,
 }
 
@@ -207,7 +212,8 @@ pub struct Absorbed {
 pub struct SealedHeaders {
     pub headers: ObjectHeaders,
     /// As `SealRecord` has it.
-    pub attributes_set: bool,
+    #[serde(rename = "attributes_set", deserialize_with = "earlier_headers")]
+    pub earlier: Vec<ObjectHeaders>,
 }
 
 impl SealRecord {
@@ -232,7 +238,7 @@ impl SealRecord {
         self.condition = absorbed.condition.clone();
         self.known = absorbed.known.clone();
         self.completing = None;
-        self.attributes_set = false;
+        self.earlier.clear();
     }
 }
 
@@ -253,6 +259,21 @@ fn ranges<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Range<u64>>, D::Erro
         None => Ok(ranges),
         Some(empty) => Err(D::Error::custom(format!("{empty:?} is an empty range"))),
     }
+}
+
+/// Versions up to 4 say no more than whether there were any: what those were is not known.
+fn earlier_headers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ObjectHeaders>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Earlier {
+        Any(bool),
+        Known(Vec<ObjectHeaders>),
+    }
+    Ok(match Earlier::deserialize(from)? {
+        Earlier::Any(false) => Vec::new(),
+        Earlier::Any(true) => vec![ObjectHeaders::default()],
+        Earlier::Known(earlier) => earlier,
+    })
 }
 
 fn ends<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
@@ -314,7 +335,7 @@ impl StageRecord {
             absorbed.headers = set.headers.clone();
         }
         if let Some(sealed) = &mut self.sealed {
-            (sealed.headers, sealed.attributes_set) = (set.headers, set.attributes_set);
+            (sealed.headers, sealed.earlier) = (set.headers, set.earlier);
         }
     }
 }

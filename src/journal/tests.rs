@@ -29,7 +29,7 @@ fn sealed(id: u64, key: &str) -> Record {
         written: vec![0..4, 6..10],
         sums: vec![(0, 10, 7).try_into().unwrap()],
         completing: None,
-        attributes_set: false,
+        earlier: Vec::new(),
         base: SealedBase::Empty,
     }))
 }
@@ -363,7 +363,7 @@ fn a_newer_version_and_a_foreign_file_are_refused_and_left_alone() {
 fn a_journal_of_the_version_before_goes_on_as_one_of_this_version() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
-    let (header, mut bytes) = Header::new(JournalState::NAME, 3, 0);
+    let (header, mut bytes) = Header::new(JournalState::NAME, JournalState::VERSION - 1, 0);
     let (_, mut chain) = header.start();
     for record in [begun(1), begun(2), sealed(2, "k2"), done(1)] {
         let payload = JournalState::encode(&record).unwrap();
@@ -446,18 +446,15 @@ fn how_a_stage_is_being_sent_is_known_until_it_is_done_wherever_it_moves() {
 fn what_is_to_be_stored_with_a_sealed_stage_is_what_was_set_last() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
+    let typed = |content_type: &str| ObjectHeaders {
+        content_type: Some(content_type.to_owned()),
+        ..ObjectHeaders::default()
+    };
     let set = |content_type: &str| {
-        let headers = ObjectHeaders {
-            content_type: Some(content_type.to_owned()),
-            ..ObjectHeaders::default()
-        };
-        let attributes_set = true;
+        let (headers, earlier) = (typed(content_type), vec![typed("e/f")]);
         Record::HeadersSet {
             stage: StageId(2),
-            headers: Box::new(SealedHeaders {
-                headers,
-                attributes_set,
-            }),
+            headers: Box::new(SealedHeaders { headers, earlier }),
         }
     };
     let journal = Journal::open(&path).unwrap();
@@ -476,7 +473,19 @@ fn what_is_to_be_stored_with_a_sealed_stage_is_what_was_set_last() {
         let (_, known) = journal.known().remove(0);
         let known = known.sealed.unwrap();
         assert_eq!(known.headers.content_type.as_deref(), Some("c/d"));
-        assert!(known.attributes_set);
+        assert_eq!(known.earlier, [typed("e/f")]);
+    }
+}
+
+#[test]
+fn what_version_4_says_of_attributes_is_read() {
+    let mut record = serde_json::to_value(sealed(1, "k")).unwrap();
+    for (said, earlier) in [(false, vec![]), (true, vec![ObjectHeaders::default()])] {
+        record["attributes_set"] = said.into();
+        let Record::Sealed(read) = serde_json::from_value(record.clone()).unwrap() else {
+            panic!("{record}");
+        };
+        assert_eq!(read.earlier, earlier);
     }
 }
 

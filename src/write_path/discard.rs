@@ -62,7 +62,7 @@ mod tests {
             written: std::iter::once(0..5).collect(),
             sums: stage.sums(),
             completing: None,
-            attributes_set: false,
+            earlier: Vec::new(),
             base,
         };
         spool.seal(&stage, sealed, Durable::No).unwrap();

@@ -239,7 +239,7 @@ mod tests {
             written: stage.written(),
             sums: stage.file().sums(),
             completing: None,
-            attributes_set: false,
+            earlier: Vec::new(),
             base: SealedBase::Empty,
         }
     }

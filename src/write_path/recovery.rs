@@ -281,7 +281,7 @@ mod tests {
             written: Vec::new(),
             sums: Vec::new(),
             completing: None,
-            attributes_set: false,
+            earlier: Vec::new(),
             base,
         }
     }

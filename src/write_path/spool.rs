@@ -380,7 +380,7 @@ mod tests {
             written: vec![0..4, 4..8],
             sums: stage.sums(),
             completing: None,
-            attributes_set: false,
+            earlier: Vec::new(),
             base: crate::journal::SealedBase::Empty,
         };
         spool.seal(&stage, sealed.clone(), Durable::Yes).unwrap();

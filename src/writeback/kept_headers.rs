@@ -81,23 +81,18 @@ impl KeptHeaders {
             return None;
         }
         let shown = Attributes::decode(found.clone());
-        let wanted = match sealed.sent.stored_as(&shown) {
-            // What differs from that is another client's.
-            Some(stored) => {
-                file.inode.state().settle(Arc::new(stored));
-                self.take_kept(file, Some(found));
-                let merged = self.attributes.wanted_attributes(&file.inode);
-                let merged = merged.encode(file.inode.kind);
-                let merged = merged.inspect_err(|error| {
-                    tracing::warn!(ino = file.inode.ino.0, %error, "attributes of two clients do not fit one object: the other client's stay");
-                });
-                ObjectHeaders {
-                    tags: wanted.tags.clone(),
-                    ..merged.ok()?
-                }
-            }
-            None if sealed.sent.lacks_attributes() => wanted.clone(),
-            None => return None,
+        // What differs from that is another client's.
+        let stored = sealed.sent.stored_as(&shown)?;
+        file.inode.state().settle(Arc::new(stored));
+        self.take_kept(file, Some(found));
+        let merged = self.attributes.wanted_attributes(&file.inode);
+        let merged = merged.encode(file.inode.kind);
+        let merged = merged.inspect_err(|error| {
+            tracing::warn!(ino = file.inode.ino.0, %error, "attributes of two clients do not fit one object: the other client's stay");
+        });
+        let wanted = ObjectHeaders {
+            tags: wanted.tags.clone(),
+            ..merged.ok()?
         };
         let to_be = Attributes::decode(wanted.clone());
         (!shown.shows_as(&to_be)).then_some(wanted)

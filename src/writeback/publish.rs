@@ -247,7 +247,7 @@ impl Uploads {
         let begun = begun.map(|upload| upload.headers().clone());
         let begun = begun.filter(|headers| *headers != target.headers);
         let stores = begun.as_ref().unwrap_or(&target.headers);
-        sealed.sent.begin(Attributes::decode(stores.clone()), prior);
+        sealed.sent.begin(Attributes::decode(stores.clone()));
         let made = self.uploader.upload(&target, &source).await?;
         let object = ObjectId {
             key: target.key,
@@ -286,8 +286,7 @@ impl Uploads {
         let Some(version) = version else {
             return Ok(object.clone());
         };
-        let attributes = Attributes::decode(wanted.clone());
-        sealed.sent.begin(attributes, PriorAttempt::Maybe);
+        sealed.sent.begin(Attributes::decode(wanted.clone()));
         match self.kept.put_headers(file, &version, wanted).await {
             Ok(ObjectVersion { etag, .. }) => Ok(ObjectId {
                 etag,

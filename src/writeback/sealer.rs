@@ -84,9 +84,10 @@ impl Sealer {
         let Some((_, name)) = self.namespace.table().place(file.inode.ino) else {
             return Ok(());
         };
-        let headers = self
-            .attributes
-            .upload_headers(&file.inode, &name, &below.base, None);
+        let headers = self.headers_of(file, below, &name);
+        if let Ok(headers) = &headers {
+            sealed.sent.record(headers);
+        }
         let (stage_factory, into, from) =
             (self.stage_factory.clone(), below.clone(), sealed.clone());
         let absorbing = move || {
@@ -140,12 +141,10 @@ impl Sealer {
         };
         let sealed = file.sealed_stages();
         let headers = sealed.iter().map(|sealed| {
-            sealed.sent.set_attributes();
-            let headers = SealedHeaders {
-                headers: self.headers_of(file, sealed, &name)?,
-                attributes_set: sealed.sent.lacks_attributes(),
-            };
-            Ok((sealed.stage.file().id(), headers))
+            let headers = self.headers_of(file, sealed, &name)?;
+            let earlier = sealed.sent.record(&headers);
+            let set = SealedHeaders { headers, earlier };
+            Ok((sealed.stage.file().id(), set))
         });
         headers.collect()
     }
@@ -195,10 +194,12 @@ impl Sealer {
         dir: Ino,
         name: &Name,
     ) -> Result<SealRecord, FsError> {
+        let headers = self.headers_of(file, sealed, name)?;
         Ok(SealRecord {
             stage: sealed.stage.file().id(),
             key: self.namespace.child_key(dir, name)?,
-            headers: self.headers_of(file, sealed, name)?,
+            earlier: sealed.sent.record(&headers),
+            headers,
             condition: sealed.condition.clone(),
             known: sealed.known.clone(),
             len: sealed.stage.len(),
@@ -206,7 +207,6 @@ impl Sealer {
             written: sealed.stage.written(),
             sums: sealed.stage.file().sums(),
             completing: sealed.sent.as_version(),
-            attributes_set: sealed.sent.lacks_attributes(),
             base: sealed.base.as_sealed(),
         })
     }

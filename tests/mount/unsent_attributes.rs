@@ -180,6 +180,35 @@ fn a_mode_that_is_set_while_an_attempt_looks_for_its_object_is_stored() {
 #[test]
 fn what_another_client_sets_after_an_answer_was_lost_stays() {
     let (mount, proxy) = written_without_an_answer();
+    both_change_attributes(&mount);
+    proxy.heal();
+    wait_for_both_changes(&mount);
+}
+
+#[test]
+fn what_another_client_sets_after_an_answer_was_lost_stays_after_a_kill() {
+    let (mut mount, proxy) = written_without_an_answer();
+    both_change_attributes(&mount);
+    mount.kill9();
+    proxy.heal();
+    mount.remount();
+    wait_for_both_changes(&mount);
+}
+
+#[test]
+fn what_another_client_sets_after_an_answer_was_lost_stays_after_a_takeover() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = SupervisedMount::start(plan.args(ARGS));
+    fail_uploads(&proxy, Fault::LoseAnswer);
+    fs::write(mount.path("f"), "bytes").unwrap();
+    both_change_attributes(&mount);
+    mount.kill_daemon();
+    proxy.heal();
+    wait_for_both_changes(&mount);
+}
+
+/// Another client gives the object another owner, and this one another mode.
+fn both_change_attributes(mount: &Mount) {
     wait_until(WITHIN, "a lost answer", || {
         mount.client().get(mount.bucket(), "f").is_some()
     });
@@ -188,7 +217,9 @@ fn what_another_client_sets_after_an_answer_was_lost_stays() {
         .client()
         .put_with(mount.bucket(), "f", b"bytes", None, &theirs);
     fs::set_permissions(mount.path("f"), fs::Permissions::from_mode(0o700)).unwrap();
-    proxy.heal();
+}
+
+fn wait_for_both_changes(mount: &Mount) {
     wait_until(WITHIN, "the mode", || {
         let head = mount.client().head(mount.bucket(), "f").unwrap();
         head.metadata
