@@ -182,7 +182,7 @@ impl FsError {
         }
     }
 
-    /// Whether S3 gave no answer that decides anything.
+    /// Whether the same may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,

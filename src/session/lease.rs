@@ -27,8 +27,9 @@ pub fn is_being_written(file: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Of a file server, which grants leases by its own lights, mostly none. Source: fs/nfs/nfs4proc.c,
-/// `nfs4_add_lease`; fs/smb/client/cifsfs.c, `cifs_setlease`; statfs(2) on types.
+/// Of a file server: whether it grants a lease says nothing of who writes the file. Source:
+/// fs/nfs/nfs4proc.c, `nfs4_add_lease`; fs/smb/client/cifsfs.c, `cifs_setlease`; statfs(2) on
+/// types.
 fn is_of_a_server(file: BorrowedFd<'_>) -> bool {
     const NFS: i64 = 0x6969;
     const CIFS: i64 = 0xff53_4d42;

@@ -376,22 +376,12 @@ impl RenameRecovery {
 /// Whether an operator, or time, can mend it.
 fn is_retryable(error: &FsError) -> bool {
     match error {
-        FsError::TimedOut(_)
-        | FsError::Spool(_)
-        | FsError::StoreQuota(_)
-        | FsError::StoreFull(_) => true,
+        FsError::Spool(_) | FsError::StoreQuota(_) | FsError::StoreFull(_) => true,
         FsError::Store(error) => {
-            error.kind.is_transient()
-                || matches!(
-                    error.kind,
-                    StoreErrorKind::Credentials
-                        | StoreErrorKind::ClockSkew
-                        | StoreErrorKind::Untrusted
-                        | StoreErrorKind::WrongRegion
-                        | StoreErrorKind::NoSuchBucket
-                )
+            let is_elsewhere = [StoreErrorKind::WrongRegion, StoreErrorKind::NoSuchBucket];
+            error.kind.is_no_answer() || is_elsewhere.contains(&error.kind)
         }
-        _ => false,
+        error => error.is_transient(),
     }
 }
 
