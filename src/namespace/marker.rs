@@ -361,6 +361,20 @@ pub async fn remove_marker(namespace: &Namespace, dir: &Pin) -> Result<(), FsErr
     Ok(())
 }
 
+/// The same, where somebody may still read what was in the directory: it goes after that.
+pub async fn remove_marker_last(
+    namespace: &Namespace,
+    deletes: &DeleteQueue,
+    dir: &Pin,
+) -> Result<(), FsError> {
+    let path = namespace.table().dir_path(dir.ino)?;
+    if !deletes.delete_after_kept(&namespace.keys.marker_key(&path)?)? {
+        return remove_marker(namespace, dir).await;
+    }
+    dir.state().dir.set_marker(Marker::Absent);
+    Ok(())
+}
+
 /// What is to be stored with a directory's marker, where that is not what is stored.
 fn changed_attributes(dir: &Pin) -> Result<Option<Arc<Attributes>>, FsError> {
     let (stored, effective) = {

@@ -112,7 +112,8 @@ pub use keyspace::{DirPath, KeySpace};
 pub use listing::{admit_listed, files_after, listed_kind, next_entries, resume_listing};
 pub use marker::{
     BeforeStoring, DirMarkers, before_entry_removed, check_emptied, check_empty, entry_added,
-    persist_directory, put_marker, put_marker_object, remove_marker, store_directory_attributes,
+    persist_directory, put_marker, put_marker_object, remove_marker, remove_marker_last,
+    store_directory_attributes,
 };
 pub use name::{NAME_LIMIT_BYTES, Name};
 pub use name_store::{NameStore, Session};

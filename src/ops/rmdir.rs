@@ -3,7 +3,9 @@
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest, check_awaited};
-use crate::namespace::{EntryChange, Name, before_entry_removed, check_emptied, remove_marker};
+use crate::namespace::{
+    EntryChange, Name, before_entry_removed, check_emptied, remove_marker_last,
+};
 use crate::session_state::Basis;
 use crate::vocabulary::{Ino, Kind};
 
@@ -39,7 +41,7 @@ pub async fn rmdir(
     check_emptied(&ops.namespace, &ops.store, &dir).await?;
     check_awaited()?;
     before_entry_removed(&ops.namespace, &parent, name).await?;
-    remove_marker(&ops.namespace, &dir).await?;
+    remove_marker_last(&ops.namespace, &ops.store, &dir).await?;
     ops.namespace.record(parent.ino, name, None);
     let went = EntryChange::Went(name);
     ops.namespace.directories().entries_changed(&parent, went);

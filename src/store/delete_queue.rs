@@ -16,6 +16,7 @@ mod pending;
 mod refusals;
 mod store_log;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -175,6 +176,16 @@ impl DeleteQueue {
     /// Has what is pending deleted by who does that in the background.
     pub fn delete_soon(&self) {
         self.wake.notify_one();
+    }
+
+    /// Has a directory deleted after what somebody still reads of it, if anybody does.
+    /// Returns whether that is so. Errors: the log's.
+    pub fn delete_after_kept(&self, marker: &Key) -> io::Result<bool> {
+        let keeps = self.pending.has_others_in(marker, &BTreeSet::new());
+        if keeps {
+            self.delete_later(DeletePending::of_version(marker.clone(), None))?;
+        }
+        Ok(keeps)
     }
 
     /// Has the object deleted once the result is dropped; until then it can be

@@ -297,3 +297,70 @@ fn a_kept_object_goes_with_the_daemon() {
     assert!(!mount.path("f").exists());
     mount.wait_for_keys("nothing", <[String]>::is_empty);
 }
+
+/// Names in a directory that the next mount shows, once all deletes are carried out.
+fn names_after_a_remount(mount: &mut Mount, dir: &str) -> Vec<String> {
+    mount.unmount();
+    mount.remount();
+    let names = fs::read_dir(mount.path(dir)).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}
+
+/// The server keeps a directory that has something in it.
+#[test]
+fn a_directory_that_is_renamed_while_files_of_it_wait_for_their_deletes_does_not_come_back() {
+    let (plan, proxy) = behind_a_proxy("disk");
+    let mut mount = plan.start();
+    mount.put_object("p/old/gone", b"gone");
+    mount.put_object("p/old/moved", b"moved");
+    mount.wait_for("p/old/moved", "the file", std::path::Path::exists);
+    let deletes = Rule::on("DeleteObjects", Fault::Pass);
+    let gate = proxy.hold(Side::BeforeServer, deletes);
+    fs::remove_file(mount.path("p/old/gone")).unwrap();
+    gate.wait_for(1);
+    fs::rename(mount.path("p/old"), mount.path("p/new")).unwrap();
+    gate.open();
+    assert_eq!(names_after_a_remount(&mut mount, "p"), ["new"]);
+    assert_eq!(fs::read(mount.path("p/new/moved")).unwrap(), b"moved");
+}
+
+#[test]
+fn a_directory_that_goes_while_a_file_of_it_is_read_does_not_come_back() {
+    for durability in DURABILITIES {
+        let (plan, _proxy) = behind_a_proxy(durability);
+        let mut mount = plan.start();
+        let body = pattern(3 * MIB, 1);
+        mount.put_object("p/kept", b"kept");
+        let readers = ["p/removed/f", "p/moved/f"].map(|name| {
+            let file = reader(&mount, name, &body);
+            fs::remove_file(mount.path(name)).unwrap();
+            file
+        });
+        fs::remove_dir(mount.path("p/removed")).unwrap();
+        fs::rename(mount.path("p/moved"), mount.path("p/new")).unwrap();
+        for file in readers {
+            reads_whole(&file, &body);
+        }
+        let mut names = names_after_a_remount(&mut mount, "p");
+        names.sort();
+        assert_eq!(names, ["kept", "new"], "{durability}");
+    }
+}
+
+#[test]
+fn a_directory_that_went_while_a_file_of_it_is_read_can_be_made_again_at_once() {
+    for durability in DURABILITIES {
+        let (plan, _proxy) = behind_a_proxy(durability);
+        let mount = plan.start();
+        let body = pattern(3 * MIB, 1);
+        let file = reader(&mount, "d/f", &body);
+        fs::remove_file(mount.path("d/f")).unwrap();
+        fs::remove_dir(mount.path("d")).unwrap();
+        fs::create_dir(mount.path("d")).unwrap();
+        fs::write(mount.path("d/f"), "new").unwrap();
+        reads_whole(&file, &body);
+        drop(file);
+        mount.wait_until_uploaded("d/f", b"new");
+    }
+}

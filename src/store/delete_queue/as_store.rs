@@ -161,8 +161,12 @@ impl DeleteQueue {
     /// Waits until the deletes are done that a new object under the key has to come after.
     pub(super) async fn wait_for_key(&self, op: StoreOp, key: &Key) -> Result<(), StoreError> {
         if self.pending.is_in_the_way(key.as_str()) {
-            self.pending
-                .want(|pending| excludes(pending.as_str(), key.as_str()));
+            // A directory's own delete waits for those in it.
+            let is_in =
+                |pending: &str| key.as_str().ends_with('/') && pending.starts_with(key.as_str());
+            self.pending.want(|pending| {
+                excludes(pending.as_str(), key.as_str()) || is_in(pending.as_str())
+            });
             self.wait_while(op, key.as_str(), || {
                 self.pending.is_in_the_way(key.as_str())
             })

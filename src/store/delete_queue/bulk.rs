@@ -6,7 +6,7 @@ use futures::stream::{self, StreamExt};
 
 use super::LateObjects;
 use super::enqueue::QueuedDelete;
-use super::pending::PendingDeletes;
+use super::pending::{PendingDeletes, is_marker};
 use super::refusals::Refusals;
 use crate::store::{
     DELETE_MANY_LIMIT, DeleteRequest, ETag, HeadRequest, Key, ObjectStore, StoreError,
@@ -40,7 +40,8 @@ impl BulkDeletes<'_> {
         let mut outcome = Ok(());
         let mut newer = 0;
         for chunk in deepest_first(self.requests(keys)).chunks(DELETE_MANY_LIMIT) {
-            let failed = match self.store.delete_many(chunk.to_vec()).await {
+            let (chunk, answer) = self.send(chunk.to_vec()).await;
+            let failed = match answer {
                 Ok(failed) => failed,
                 Err(error) if error.kind.is_no_answer() => {
                     log_failure!(
@@ -51,9 +52,9 @@ impl BulkDeletes<'_> {
                     );
                     continue;
                 }
-                Err(error) => of_each(chunk, &error),
+                Err(error) => of_each(&chunk, &error),
             };
-            let settled = self.settle_chunk(chunk, failed);
+            let settled = self.settle_chunk(&chunk, failed);
             newer += settled.newer.len();
             self.leave(&settled.newer);
             if let Some(error) = settled.refused.into_iter().next_back() {
@@ -85,7 +86,7 @@ impl BulkDeletes<'_> {
             .map(<[DeleteRequest]>::to_vec)
             .collect();
         let mut answers = stream::iter(chunks)
-            .map(|chunk| async move { (chunk.clone(), self.store.delete_many(chunk).await) })
+            .map(|chunk| self.send(chunk))
             .buffer_unordered(BATCHES_AT_ONCE);
         while let Some((chunk, answer)) = answers.next().await {
             let settled = match answer {
@@ -103,6 +104,32 @@ impl BulkDeletes<'_> {
             self.delete_alone(failing).await;
         }
         outcome
+    }
+
+    /// What of a chunk was sent, and the answer.
+    async fn send(
+        &self,
+        chunk: Vec<DeleteRequest>,
+    ) -> (
+        Vec<DeleteRequest>,
+        Result<Vec<(Key, StoreError)>, StoreError>,
+    ) {
+        let chunk = self.without_filled(chunk);
+        let answer = match chunk.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.store.delete_many(chunk.clone()).await,
+        };
+        (chunk, answer)
+    }
+
+    /// A directory waits until what else waits in it is done: it goes with the last of it.
+    fn without_filled(&self, mut chunk: Vec<DeleteRequest>) -> Vec<DeleteRequest> {
+        if chunk.iter().any(|request| is_marker(&request.key)) {
+            let these: BTreeSet<Key> = chunk.iter().map(|request| request.key.clone()).collect();
+            let is_filled = |key: &Key| is_marker(key) && self.pending.has_others_in(key, &these);
+            chunk.retain(|request| !is_filled(&request.key));
+        }
+        chunk
     }
 
     /// Tells what is not done, and leaves what another client has put. Errors: why some is
@@ -280,11 +307,6 @@ enum Found {
     /// Another client's, which stays.
     Newer,
     Nothing,
-}
-
-/// It has no bytes of anybody: whichever is there goes.
-fn is_marker(key: &Key) -> bool {
-    key.as_str().ends_with('/')
 }
 
 /// What a bulk delete has not done.

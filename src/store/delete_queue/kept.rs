@@ -123,6 +123,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_directory_goes_after_what_is_read_in_it() {
+        let memory = Arc::new(Memory::default());
+        let etag = put(&*memory, "d/f").await;
+        for marker in ["d/", "d/inner/", "e/"] {
+            put(&*memory, marker).await;
+        }
+        let (store, _) = delete_queue(&memory, Vec::new());
+        let runs = tokio::spawn(store.clone().run());
+        let reading = store
+            .delete_once_unused(pending("d/f", Some(etag)))
+            .unwrap();
+        for marker in ["d/inner/", "e/"] {
+            assert!(!store.delete_after_kept(&Key::new(marker)).unwrap());
+            store.delete_later(pending(marker, None)).unwrap();
+        }
+        assert!(store.delete_after_kept(&Key::new("d/")).unwrap());
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/", "d/f"]);
+        assert!(keys(&*store, LIST_PAGE_LIMIT).await.is_empty());
+        let reader = async move {
+            reading.wanted().await;
+            assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/", "d/f"]);
+        };
+        tokio::join!(reader, put(&*store, "d/"));
+        store.settled().await;
+        assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["d/"]);
+        runs.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_scratch_object_is_made_unseen_and_goes_when_it_is_let_go_of() {
         let memory = Arc::new(Memory::default());
         let (store, log) = delete_queue(&memory, Vec::new());
@@ -184,6 +214,28 @@ mod tests {
         store.settled().await;
         assert!(keys(&*faulty, LIST_PAGE_LIMIT).await.is_empty());
         assert!(log.pending().is_empty());
+        runs.abort();
+    }
+
+    /// A store with directories of its own keeps one that has something in it.
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_deletes_leaves_a_directory_with_others_in_it_for_later() {
+        let memory = Arc::new(Memory::default());
+        let (store, _) = delete_queue(&memory, Vec::new());
+        let mut etags = Vec::new();
+        for key in ["d/", "d/gone", "d/moved"] {
+            etags.push(put(&*memory, key).await);
+        }
+        let of = |key: &str, at: usize| pending(key, Some(etags[at].clone()));
+        store.enqueue(&[of("d/gone", 1)]).unwrap();
+        let held = [pending("d/", None), of("d/moved", 2)];
+        let held = store.enqueue_held(&held).unwrap();
+        assert_eq!(held.delete_now().await.unwrap(), 0);
+        assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/", "d/gone"]);
+        let runs = tokio::spawn(store.clone().run());
+        drop(held);
+        store.settled().await;
+        assert!(keys(&*memory, LIST_PAGE_LIMIT).await.is_empty());
         runs.abort();
     }
 }

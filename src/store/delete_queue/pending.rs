@@ -184,18 +184,24 @@ impl PendingDeletes {
         *self.count.borrow()
     }
 
-    /// How many nobody keeps.
+    /// How many can go now.
     pub fn due(&self) -> usize {
-        let pending = self.keys.lock();
-        pending.values().filter(|it| it.kept.is_none()).count()
+        due(&self.keys.lock()).count()
     }
 
-    /// The last of those that nobody keeps.
+    /// The last of those that can go now.
     pub fn last_due(&self, limit: usize) -> Vec<(Key, QueuedDelete)> {
         let pending = self.keys.lock();
-        let due = pending.iter().rev().filter(|(_, it)| it.kept.is_none());
-        let last = due.take(limit);
+        let last = due(&pending).take(limit);
         last.map(|(key, it)| (key.clone(), it.clone())).collect()
+    }
+
+    /// Whether others than these wait in a directory: a store with directories of its own
+    /// keeps it as long as they are there, and does not delete it with the last of them.
+    pub fn has_others_in(&self, marker: &Key, these: &BTreeSet<Key>) -> bool {
+        let pending = self.keys.lock();
+        let mut inside = below(&pending, marker.as_str()).filter(|(key, _)| *key != marker);
+        inside.any(|(key, _)| !these.contains(key))
     }
 
     pub fn below(&self, prefix: &str) -> BTreeSet<Key> {
@@ -257,6 +263,24 @@ impl PendingDeletes {
         self.count
             .send_modify(|count| *count = self.keys.lock().len());
     }
+}
+
+/// Those that nobody keeps, the last one first; no directory in which somebody keeps one.
+fn due(pending: &BTreeMap<Key, QueuedDelete>) -> impl Iterator<Item = (&Key, &QueuedDelete)> {
+    let mut kept: Option<&Key> = None;
+    pending.iter().rev().filter(move |(key, queued)| {
+        let is_kept_in = |kept: &Key| is_marker(key) && kept.as_str().starts_with(key.as_str());
+        let is_due = queued.kept.is_none() && !kept.is_some_and(is_kept_in);
+        if !is_due {
+            kept = Some(key);
+        }
+        is_due
+    })
+}
+
+/// The object of a directory. It has no bytes of anybody: whichever is there goes.
+pub(super) fn is_marker(key: &Key) -> bool {
+    key.as_str().ends_with('/')
 }
 
 fn below<'a>(
