@@ -12,7 +12,7 @@ use super::entry::Stat;
 use super::failures::{Failures, NotMoved};
 use super::fetch::Fetcher;
 use super::local_file::blocking;
-use super::obstacles::Obstacles;
+use super::obstacles::{Obstacles, Ordered};
 use super::report::{Again, Done, Line, Report, Symbol};
 use super::spill::Spill;
 
@@ -31,6 +31,12 @@ pub struct Bringing<'a> {
     pub has_unseen: bool,
 }
 
+/// What is removed once files are brought.
+struct Later {
+    deletes: Spill<(String, Stat)>,
+    unfinished: Vec<String>,
+}
+
 impl Bringing<'_> {
     /// Brings everything. Returns what is to be deleted. Errors: the disk's.
     pub async fn all(
@@ -38,45 +44,35 @@ impl Bringing<'_> {
         actions: Spill<Action>,
         obstacles: Obstacles,
     ) -> anyhow::Result<Spill<(String, Stat)>> {
-        let Obstacles {
-            clears,
-            mut waits,
-            cleared,
-            waiting,
-            ..
-        } = obstacles;
-        let mut deletes = Spill::new(self.scratch, "deletes")?;
-        let (mut first, mut left) = (Spill::new(self.scratch, "first")?, Vec::new());
-        for action in actions.read()? {
-            match action? {
-                Action::DeleteFile { path, .. } if cleared.contains(&path) => {}
-                Action::DeleteFile { path, stat } => deletes.push(&(path, stat))?,
-                Action::RemoveUnfinished { path } => left.push(path),
-                action if waiting.contains(action.path()) => waits.push(&action)?,
-                action => first.push(&action)?,
-            }
-        }
-        self.bring(first).await?;
-        match self.keeps_what_is_in_the_way(clears.len()) {
+        let Ordered {
+            first,
+            removals,
+            blocked,
+        } = obstacles.ordered(actions, self.scratch)?;
+        let mut later = Later {
+            deletes: Spill::new(self.scratch, "deletes")?,
+            unfinished: Vec::new(),
+        };
+        self.bring(first, &mut later).await?;
+        match self.keeps_what_is_in_the_way(removals.len()) {
             None => {
-                self.clear(clears).await?;
-                self.bring(waits).await?;
+                self.remove_first(removals).await?;
+                self.bring(blocked, &mut later).await?;
             }
-            Some((why, again)) => self.keep(clears, waits, (why, again))?,
+            Some((why, again)) => self.keep(removals, blocked, (why, again))?,
         }
         // Those of objects that were fetched have taken their places.
-        for path in left {
-            let own = path.clone();
-            self.remove_unfinished(own).await?;
+        for path in later.unfinished {
+            self.remove_unfinished(path).await?;
         }
-        Ok(deletes)
+        Ok(later.deletes)
     }
 
-    async fn bring(&mut self, actions: Spill<Action>) -> anyhow::Result<()> {
+    async fn bring(&mut self, actions: Spill<Action>, later: &mut Later) -> anyhow::Result<()> {
         let (fetcher, beside) = (self.fetcher, &self.beside);
         let lines = stream::iter(actions.read()?).map(|action| async move {
             let action = action?;
-            io::Result::Ok(match &action {
+            let line = match &action {
                 _ if beside.contains(action.path()) => None,
                 Action::Fetch { object, replaces } => {
                     let line = fetcher.fetch(object, replaces.as_ref()).await;
@@ -85,36 +81,42 @@ impl Bringing<'_> {
                 }
                 Action::MakeDirectory { path } => fetcher.make_directory(path).await,
                 _ => None,
-            })
+            };
+            io::Result::Ok((action, line))
         });
         let mut lines = std::pin::pin!(lines.buffer_unordered(OBJECTS_AT_ONCE));
-        while let Some(line) = lines.next().await {
-            if let Some(line) = line? {
-                self.failures.add(&line);
-                self.report.line(&line)?;
+        while let Some(next) = lines.next().await {
+            match next? {
+                (Action::DeleteFile { path, stat }, _) => later.deletes.push(&(path, stat))?,
+                (Action::RemoveUnfinished { path }, _) => later.unfinished.push(path),
+                (_, Some(line)) => {
+                    self.failures.add(&line);
+                    self.report.line(&line)?;
+                }
+                (_, None) => {}
             }
         }
         Ok(())
     }
 
-    fn keeps_what_is_in_the_way(&self, clears: u64) -> Option<(&'static str, Again)> {
+    fn keeps_what_is_in_the_way(&self, removals: u64) -> Option<(&'static str, Again)> {
         if self.failures.any() {
             return Some(("something was not fetched", Again::Helps));
         }
         let why = "some of what is listed cannot be told";
-        (self.has_unseen && clears > 0).then_some((why, Again::Fails))
+        (self.has_unseen && removals > 0).then_some((why, Again::Fails))
     }
 
     /// Removes what is in the way: a directory once all in it is.
-    async fn clear(&mut self, clears: Spill<Action>) -> anyhow::Result<()> {
+    async fn remove_first(&mut self, removals: Spill<Action>) -> anyhow::Result<()> {
         let mut directories: Vec<String> = Vec::new();
-        for clear in clears.read()? {
-            let clear = clear?;
-            while let Some(above) = directories.pop_if(|it| !clear.path().starts_with(it.as_str()))
-            {
+        for removal in removals.read()? {
+            let removal = removal?;
+            let is_left = |above: &mut String| !removal.path().starts_with(above.as_str());
+            while let Some(above) = directories.pop_if(is_left) {
                 self.remove_directory(above).await?;
             }
-            match clear {
+            match removal {
                 Action::RemoveDirectory { path } => directories.push(path),
                 Action::DeleteFile { path, stat } => self.delete(path, stat).await?,
                 Action::RemoveUnfinished { path } => self.remove_unfinished(path).await?,
@@ -127,21 +129,21 @@ impl Bringing<'_> {
         Ok(())
     }
 
-    /// Names what stays, and what waited for it.
+    /// Names what stays, and what it is in the way of.
     fn keep(
         &mut self,
-        clears: Spill<Action>,
-        waits: Spill<Action>,
+        removals: Spill<Action>,
+        blocked: Spill<Action>,
         (why, again): (&str, Again),
     ) -> anyhow::Result<()> {
-        for clear in clears.read()? {
-            if let Action::DeleteFile { path, stat } = clear? {
+        for removal in removals.read()? {
+            if let Action::DeleteFile { path, stat } = removal? {
                 let line = Line::new(Symbol::OnlyHere, &path, stat.size_bytes);
                 self.report
                     .line(&line.because(format!("not deleted, since {why}")))?;
             }
         }
-        for action in waits.read()? {
+        for action in blocked.read()? {
             let why = format!("not fetched: what is in its place is not deleted, since {why}");
             let line = NotMoved { why, again }.line(action?.path());
             self.failures.add(&line);

@@ -43,7 +43,7 @@ pub async fn approval(
     asking.tell_of_comparison();
     guards::not_too_much(asking, &planned.counts, settings.force)?;
     let obstacles = &planned.obstacles;
-    let has_work = planned.actions.len() + obstacles.clears.len() + obstacles.waits.len() > 0;
+    let has_work = planned.actions.len() > 0 || !obstacles.are_none();
     if !settings.dry_run && (!has_work || asking.is_approved(&planned.counts).await?) {
         return Ok(Approval::Approved(Box::new(planned)));
     }
@@ -54,17 +54,17 @@ pub async fn approval(
     };
     let mut told = BTreeSet::new();
     let Obstacles {
-        clears,
-        waits,
-        cleared,
+        removals,
+        blocked,
+        removed_early,
         ..
     } = planned.obstacles;
-    for actions in [planned.actions, waits, clears] {
+    for actions in [planned.actions, blocked, removals] {
         for action in actions.read()? {
             let action = action?;
             // Those have two.
             let is_second = action.is_delete() && told.contains(action.path());
-            if action.is_delete() && cleared.contains(action.path()) {
+            if action.is_delete() && removed_early.contains(action.path()) {
                 told.insert(action.path().to_owned());
             }
             if !is_second {

@@ -20,13 +20,23 @@ use super::walk::Found;
 #[derive(Debug)]
 pub struct Obstacles {
     names: Above<Seen>,
-    /// In the order of paths; a directory comes before what is in it.
-    pub clears: Spill<Action>,
-    pub waits: Spill<Action>,
-    /// Are removed first, and have an action to be deleted at the end too.
-    pub cleared: BTreeSet<String>,
-    /// Wait, and have an action among those that do not.
-    pub waiting: BTreeSet<String>,
+    /// What is in the way, in the order of paths; a directory comes before what is in it.
+    pub removals: Spill<Action>,
+    /// What has its place only once that is removed.
+    pub blocked: Spill<Action>,
+    /// Are removed early, and have an action to be deleted at the end too.
+    pub removed_early: BTreeSet<String>,
+    /// Were found to be blocked when their action was among the others.
+    found_blocked: BTreeSet<String>,
+}
+
+/// All actions of a plan: what nothing is in the way of, what is in the way of others, and
+/// what is carried out once that is removed.
+#[derive(Debug)]
+pub struct Ordered {
+    pub first: Spill<Action>,
+    pub removals: Spill<Action>,
+    pub blocked: Spill<Action>,
 }
 
 /// A name that is no directory, and where it is.
@@ -57,8 +67,8 @@ pub struct Way {
 pub enum Place {
     #[default]
     Actions,
-    Waits,
-    Clears,
+    Blocked,
+    Removals,
 }
 
 /// What a plan is of.
@@ -74,10 +84,47 @@ impl Obstacles {
     pub fn new(scratch: &Path) -> io::Result<Self> {
         Ok(Self {
             names: Above::default(),
-            clears: Spill::new(scratch, "clears")?,
-            waits: Spill::new(scratch, "waits")?,
-            cleared: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            removals: Spill::new(scratch, "removals")?,
+            blocked: Spill::new(scratch, "blocked")?,
+            removed_early: BTreeSet::new(),
+            found_blocked: BTreeSet::new(),
+        })
+    }
+
+    /// Whether there is nothing to remove, and so nothing that is blocked.
+    pub fn are_none(&self) -> bool {
+        self.removals.len() + self.blocked.len() == 0
+    }
+
+    /// The actions in the order in which they are carried out. Errors: the disk's.
+    pub fn ordered(self, actions: Spill<Action>, scratch: &Path) -> io::Result<Ordered> {
+        let Self {
+            removals,
+            mut blocked,
+            removed_early,
+            found_blocked,
+            ..
+        } = self;
+        if removed_early.is_empty() && found_blocked.is_empty() {
+            return Ok(Ordered {
+                first: actions,
+                removals,
+                blocked,
+            });
+        }
+        let mut first = Spill::new(scratch, "first")?;
+        for action in actions.read()? {
+            let action = action?;
+            match action.is_delete() {
+                true if removed_early.contains(action.path()) => {}
+                false if found_blocked.contains(action.path()) => blocked.push(&action)?,
+                _ => first.push(&action)?,
+            }
+        }
+        Ok(Ordered {
+            first,
+            removals,
+            blocked,
         })
     }
 
@@ -116,8 +163,8 @@ impl Obstacles {
                 way.taken.push((name.to_owned(), why));
             }
             (Pair::Here(_), Seen::Moved) if ask.extra == Extra::Delete => {
-                self.waiting.insert(name.to_owned());
-                way.place = Place::Clears;
+                self.found_blocked.insert(name.to_owned());
+                way.place = Place::Removals;
             }
             (Pair::Here(_), Seen::Moved) => {
                 let why = "a directory is in its place here, which --delete removes";
@@ -132,8 +179,8 @@ impl Obstacles {
                 way.refused = Some((Odd::BesideDirectory, why));
             }
             (_, Seen::Extra(Some(removal))) => {
-                self.clear(name, &removal)?;
-                way.place = Place::Waits;
+                self.remove_early(name, &removal)?;
+                way.place = Place::Blocked;
             }
             (_, Seen::Extra(None)) => {
                 let why = format!("the file {name} is in its way here, which --delete removes");
@@ -158,13 +205,13 @@ impl Obstacles {
         match (pair, seen) {
             (_, Seen::Odd(_)) => {}
             (Pair::There(_), Seen::Moved) if is_deleted => {
-                self.waiting.insert(name.to_owned());
-                way.place = Place::Clears;
+                self.found_blocked.insert(name.to_owned());
+                way.place = Place::Removals;
             }
             (Pair::There(_), Seen::Both) if is_deleted => {}
             (Pair::Here(Found::File { .. } | Found::Directory { .. }), Seen::Extra(Some(it))) => {
-                self.clear(name, &it)?;
-                way.place = Place::Waits;
+                self.remove_early(name, &it)?;
+                way.place = Place::Blocked;
             }
             // It is deleted at the end.
             (_, Seen::Extra(Some(_))) => {}
@@ -173,9 +220,9 @@ impl Obstacles {
         Ok(())
     }
 
-    fn clear(&mut self, name: &str, removal: &Action) -> io::Result<()> {
-        match self.cleared.insert(name.to_owned()) {
-            true => self.clears.push(removal),
+    fn remove_early(&mut self, name: &str, removal: &Action) -> io::Result<()> {
+        match self.removed_early.insert(name.to_owned()) {
+            true => self.removals.push(removal),
             false => Ok(()),
         }
     }
@@ -239,8 +286,8 @@ mod tests {
         })
     }
 
-    /// How each name stands: `p` waits, `c` is cleared, `b` shows one beside it, `r` is
-    /// refused, `t` takes the place of another.
+    /// How each name stands: `w` waits for a removal, `x` is removed, `b` shows one beside
+    /// it, `r` is refused, `t` takes the place of another.
     fn stands(work: Work, extra: Extra, pairs: &[Pair]) -> (String, Obstacles) {
         let scratch = tempfile::tempdir().unwrap();
         let mut obstacles = Obstacles::new(scratch.path()).unwrap();
@@ -252,8 +299,8 @@ mod tests {
         let stands = pairs.iter().map(|pair| {
             let way = obstacles.meet(pair, ask).unwrap();
             match (way.place, &way) {
-                (Place::Waits, _) => 'p',
-                (Place::Clears, _) => 'c',
+                (Place::Blocked, _) => 'w',
+                (Place::Removals, _) => 'x',
                 (_, way) if way.refused.is_some() => 'r',
                 (_, way) if !way.beside.is_empty() => 'b',
                 (_, way) if !way.taken.is_empty() => 't',
@@ -264,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_is_cleared_where_it_is_to_be_deleted_and_else_named() {
+    fn what_is_in_the_way_is_removed_where_it_is_to_be_deleted_and_else_named() {
         // `a` became a directory, and the directory `d` an object.
         let export = [
             here("a"),
@@ -275,8 +322,8 @@ mod tests {
             here("d/x"),
         ];
         let (stood, obstacles) = stands(Work::Export, Extra::Delete, &export);
-        assert_eq!(stood, "..p.cc");
-        assert!(obstacles.cleared.contains("a") && obstacles.waiting.contains("d"));
+        assert_eq!(stood, "..w.xx");
+        assert!(obstacles.removed_early.contains("a") && obstacles.found_blocked.contains("d"));
         assert_eq!(stands(Work::Export, Extra::Keep, &export).0, "..r.tt");
         let import = [
             there("a"),
@@ -288,8 +335,8 @@ mod tests {
             there("e/f"),
         ];
         let (stood, obstacles) = stands(Work::Import, Extra::Delete, &import);
-        assert_eq!(stood, ".pp.c..");
-        assert!(obstacles.cleared.contains("a") && obstacles.waiting.contains("d"));
+        assert_eq!(stood, ".ww.x..");
+        assert!(obstacles.removed_early.contains("a") && obstacles.found_blocked.contains("d"));
         assert_eq!(stands(Work::Import, Extra::Keep, &import).0, ".bb.b.b");
         // Both are in the bucket; a key that no file has is in nobody's way.
         let beside = [there(".."), there("../x"), there("a"), there("a/b")];

@@ -230,14 +230,14 @@ impl Planner<'_> {
     pub(super) fn act(&mut self, action: &Action) -> io::Result<()> {
         match self.place {
             Place::Actions => self.actions.push(action),
-            Place::Waits => self.obstacles.waits.push(action),
-            Place::Clears => self.obstacles.clears.push(action),
+            Place::Blocked => self.obstacles.blocked.push(action),
+            Place::Removals => self.obstacles.removals.push(action),
         }
     }
 
     /// Whether what is looked at is removed first, since something is to have its place.
-    pub(super) fn is_cleared(&self) -> bool {
-        self.place == Place::Clears
+    pub(super) fn is_removed_early(&self) -> bool {
+        self.place == Place::Removals
     }
 
     /// Decides what only the bytes can tell.

@@ -56,7 +56,7 @@ impl Planner<'_> {
                 let line = Line::new(Symbol::OnlyHere, &path, 0);
                 self.report.line(&line.because("an empty directory"))
             }
-            Work::Export if self.is_cleared() => self.act(&Action::RemoveDirectory { path }),
+            Work::Export if self.is_removed_early() => self.act(&Action::RemoveDirectory { path }),
             Work::Import | Work::Export | Work::Verify(_) => Ok(()),
         }
     }

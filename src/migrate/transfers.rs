@@ -10,7 +10,7 @@ use super::action::Action;
 use super::delete_objects::BATCH_LIMIT;
 use super::entry::Object;
 use super::failures::{Failures, NotMoved};
-use super::obstacles::Obstacles;
+use super::obstacles::{Obstacles, Ordered};
 use super::outbox::Outbox;
 use super::report::{Again, Line, Report, Symbol};
 use super::spill::Spill;
@@ -72,37 +72,22 @@ impl Transfers<'_> {
         report: &mut Report,
         sent: &mut Sent,
     ) -> anyhow::Result<()> {
-        let Obstacles {
-            clears,
-            mut waits,
-            cleared,
-            waiting,
-            ..
-        } = obstacles;
-        let mut first = Spill::new(self.scratch, "first")?;
-        if cleared.is_empty() && waiting.is_empty() {
-            first = actions;
-        } else {
-            for action in actions.read()? {
-                let action = action?;
-                match action.is_delete() {
-                    true if cleared.contains(action.path()) => {}
-                    false if waiting.contains(action.path()) => waits.push(&action)?,
-                    _ => first.push(&action)?,
-                }
-            }
-        }
+        let Ordered {
+            first,
+            removals,
+            blocked,
+        } = obstacles.ordered(actions, self.scratch)?;
         self.send_all(first, &one, report, sent).await?;
         let keeps = match sent.failures.any() {
             true => Some(("something was not sent", Again::Helps)),
-            false if self.has_unseen && clears.len() > 0 => {
+            false if self.has_unseen && removals.len() > 0 => {
                 Some(("some of the source could not be looked at", Again::Fails))
             }
             false => None,
         };
         let mut removed = Spill::new(self.scratch, "removed")?;
-        for clear in clears.read()? {
-            if let Action::DeleteObject(object) = clear? {
+        for removal in removals.read()? {
+            if let Action::DeleteObject(object) = removal? {
                 removed.push(&object)?;
             }
         }
@@ -112,9 +97,9 @@ impl Transfers<'_> {
         let is_left = keeps.is_none() && sent.failures.any();
         let keeps = keeps.or(is_left.then_some(("that failed", Again::Helps)));
         let Some((why, again)) = keeps else {
-            return self.send_all(waits, &one, report, sent).await;
+            return self.send_all(blocked, &one, report, sent).await;
         };
-        for action in waits.read()? {
+        for action in blocked.read()? {
             let why = format!("not sent: what is in its place is not deleted, since {why}");
             let line = NotMoved { why, again }.line(action?.path());
             sent.failures.add(&line);
