@@ -6,8 +6,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::shown::plain;
 use crate::private;
 use crate::session::control::answers::Status;
 use crate::session::uncover;
@@ -63,9 +65,24 @@ impl LeftBelow {
     }
 }
 
+/// Whoever looks at the mountpoint is not to see what a directory was before.
+pub fn uncovered(directory: &Path, mountpoint: &str) -> anyhow::Result<()> {
+    let shown = directory.display();
+    let was_there = take_away(directory, Path::new(mountpoint)).with_context(|| {
+        format!("{mountpoint}: {shown} is there, which lacks the last changes: 'umount {mountpoint}' takes it away")
+    })?;
+    if was_there {
+        let told = format!(
+            "{mountpoint}: {shown} had been left below the mount by an 'unmount --materialize' that was killed: taken away"
+        );
+        eprintln!("{}", plain(&told));
+    }
+    Ok(())
+}
+
 /// Takes a directory away that is seen at the mountpoint, now that the mount is gone.
 /// Returns whether it was. Errors: the kernel's.
-pub fn take_away(directory: &Path, mountpoint: &Path) -> io::Result<bool> {
+fn take_away(directory: &Path, mountpoint: &Path) -> io::Result<bool> {
     match uncover(directory, mountpoint) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         taken => taken,
