@@ -4,7 +4,6 @@
 //! listings of the bucket, so the last one is the proof: every old file that counts is
 //! in the listing as the version that was made of its bytes.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +11,10 @@ use futures::stream::{self, StreamExt};
 use tokio::time::sleep;
 
 use super::core::{Core, Markers, of_old};
+use super::count::count;
 use super::listing::{Both, Listing};
 use super::marks::{Made, Record, Twin, hash_of};
-use super::old_directory::{OldDirectory, OldStat};
+use super::old_directory::OldStat;
 use super::reading::Reading;
 use super::send::{OldFileSender, Sent};
 use super::store::OverlayStore;
@@ -119,7 +119,7 @@ impl Import {
     }
 
     pub(super) async fn pass(&self, watch: &Watch) -> Result<PassOutcome, StoreError> {
-        self.count(watch).await?;
+        count(&self.core, watch).await?;
         let mut found = PassOutcome::default();
         let mut token = None;
         loop {
@@ -142,25 +142,6 @@ impl Import {
                 return Ok(found);
             }
         }
-    }
-
-    /// How much there is to do, and what is no file.
-    async fn count(&self, watch: &Watch) -> Result<(), StoreError> {
-        let (core, watched) = (self.core.clone(), watch.clone());
-        let counted = self.core.on_disk(move |old| {
-            let mut count = Count::default();
-            // What cannot be read is told of by the walk.
-            let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
-                count_below(&core, old, "", &watched, &mut count);
-            Ok(count)
-        });
-        let root = Key::new(self.core.parts.prefix.as_str());
-        let counted = counted
-            .await
-            .map_err(|error| of_old(StoreOp::List, &root, &error))?;
-        let Count { files, bytes, odd } = counted;
-        self.core.progress.begin_walk(files, bytes, odd);
-        Ok(())
     }
 
     /// The old file, if it is to be sent. Notes what the bucket has instead.
@@ -351,42 +332,4 @@ impl Import {
             Err(error) => Err(error),
         }
     }
-}
-
-#[derive(Debug, Default)]
-struct Count {
-    files: u64,
-    bytes: u64,
-    odd: Vec<String>,
-}
-
-fn count_below(
-    core: &Core,
-    old: &OldDirectory,
-    directory: &str,
-    watch: &Watch,
-    count: &mut Count,
-) -> ControlFlow<()> {
-    watch.add(old, directory);
-    let Ok(Some(names)) = old.names(directory) else {
-        return ControlFlow::Break(());
-    };
-    let odd = names.odd.iter().map(|name| format!("{directory}{name}"));
-    count.odd.extend(odd);
-    for name in &names.names {
-        let path = format!("{directory}{name}");
-        if name.ends_with('/') {
-            let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
-                count_below(core, old, &path, watch, count);
-            continue;
-        }
-        let hash = hash_of(&path);
-        if core.marks.with(|marks| marks.counts(hash))
-            && let Ok(Some(stat)) = old.stat(&path)
-        {
-            count.files += 1;
-            count.bytes += stat.size_bytes;
-        }
-    }
-    ControlFlow::Continue(())
 }

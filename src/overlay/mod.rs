@@ -50,6 +50,7 @@
 //! Lock order: a key's turn, which is held across requests, then one mutex at a time.
 
 mod core;
+mod count;
 mod foreground;
 mod import;
 mod listing;

@@ -39,6 +39,26 @@ impl ETag {
         Self::new(&format!("{:032x}", u128::from_be_bytes(md5)))
     }
 
+    /// What the object of these parts gets from a store whose ETags are the MD5 of the parts'
+    /// MD5s and their number. None where one of them is no MD5.
+    ///
+    /// Source: S3 User Guide, "Checking object integrity", on multipart ETags.
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let (mut all, mut count) = (Md5::new(), 0);
+        for part in parts {
+            let hex = part.as_str();
+            if hex.len() != 32 {
+                return None;
+            }
+            let md5 = u128::from_str_radix(hex, 16).ok()?;
+            all.update(md5.to_be_bytes());
+            count += 1;
+        }
+        let bytes: [u8; 16] = all.finalize().into();
+        let md5 = u128::from_be_bytes(bytes);
+        Some(Self::new(&format!("{md5:032x}-{count}")))
+    }
+
     /// Whether it is of a multipart upload: it depends on how the bytes were cut.
     ///
     /// Source: S3 User Guide, "Checking object integrity", on multipart ETags.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::{Body, BodySink, ETag, Key};
@@ -374,17 +373,6 @@ impl CompleteMultipartRequest {
     /// encryption, whose ETags are no MD5.
     /// Source: S3 User Guide, "Checking object integrity", on multipart ETags.
     pub fn expected_etag(&self) -> Option<ETag> {
-        let mut all = Md5::new();
-        for part in &self.parts {
-            let hex = part.etag.as_str();
-            if hex.len() != 32 {
-                return None;
-            }
-            let md5 = u128::from_str_radix(hex, 16).ok()?;
-            all.update(md5.to_be_bytes());
-        }
-        let bytes: [u8; 16] = all.finalize().into();
-        let md5 = u128::from_be_bytes(bytes);
-        Some(ETag::new(&format!("{md5:032x}-{}", self.parts.len())))
+        ETag::of_parts(self.parts.iter().map(|part| &part.etag))
     }
 }
