@@ -20,9 +20,10 @@ pub enum Action {
         object: Object,
         etag: Option<String>,
     },
-    /// An empty directory gets its marker.
+    /// A directory gets its marker; `etag` is the one that it has.
     Mark {
         path: String,
+        etag: Option<String>,
     },
     /// The file takes the object's bytes.
     Fetch {
@@ -51,7 +52,7 @@ impl Action {
     pub fn path(&self) -> &str {
         match self {
             Self::Send { path, .. }
-            | Self::Mark { path }
+            | Self::Mark { path, .. }
             | Self::MakeDirectory { path }
             | Self::RemoveDirectory { path }
             | Self::RemoveUnfinished { path }
@@ -79,6 +80,7 @@ impl Action {
                 None => (Symbol::OnlyThere, object.size_bytes),
                 Some(_) => (Symbol::Different, object.size_bytes),
             },
+            Self::Mark { etag: Some(_), .. } => (Symbol::Different, 0),
             Self::Mark { .. } | Self::RemoveUnfinished { .. } | Self::RemoveDirectory { .. } => {
                 (Symbol::OnlyHere, 0)
             }

@@ -12,7 +12,7 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::entry::Snapshot;
+use super::entry::{Snapshot, Stat};
 use crate::config::AttributesMode;
 use crate::journal::UploadStart;
 use crate::private;
@@ -46,6 +46,22 @@ pub struct Equal {
     /// copy onto itself, which changes them, keeps the ETag.
     #[serde(default)]
     pub modified: Option<u64>,
+}
+
+/// The version of a marker where there is none.
+const NO_MARKER: &str = "none";
+
+impl Equal {
+    /// Of a directory that the store has, but no marker that a listing tells of: what is
+    /// stored with it would be lost.
+    pub fn without_marker(stat: &Stat) -> Self {
+        Self {
+            other: Snapshot::File(*stat),
+            etag: NO_MARKER.to_owned(),
+            with: With::Bytes,
+            modified: None,
+        }
+    }
 }
 
 /// What of both is equal.

@@ -173,7 +173,7 @@ async fn one(sender: &Sender, beside: &BTreeSet<String>, action: &Action) -> Opt
             sender.outbox.operator.moved(1, 0);
             Some(line)
         }
-        Action::Mark { path } => Some(sender.mark(path).await),
+        Action::Mark { path, etag } => Some(sender.mark(path, etag.as_deref()).await),
         Action::DeleteObject(_)
         | Action::Copy { .. }
         | Action::Fetch { .. }

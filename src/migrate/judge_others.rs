@@ -2,10 +2,11 @@
 
 use rustix::fs::FileType;
 
-use super::checkpoint::With;
+use super::checkpoint::{Equal, With};
 use super::described;
 use super::entry::{Object, Stat};
 use super::judge::{Judge, Verdict};
+use super::plan_counts::Work;
 use super::proof::Proof;
 use crate::store::{ETag, GetRequest};
 use crate::vocabulary::Kind;
@@ -35,7 +36,7 @@ impl Judge {
         path: &str,
         marker: &Object,
     ) -> std::io::Result<(Verdict, Stat)> {
-        let stat = self.tree.directory(path)?;
+        let stat = self.tree.directory(path).await?;
         let equal = self.equal(&stat, marker);
         let checkpoint = self.checkpoint.as_ref();
         if equal.with == With::Attributes && checkpoint.is_some_and(|it| it.is_equal(path, &equal))
@@ -52,7 +53,22 @@ impl Judge {
                 }
             }
         };
+        // An export notes it once it has given the directory its time again.
+        if let (Verdict::Equal(_), Work::Import, Some(checkpoint)) =
+            (&verdict, self.settings.work, checkpoint)
+        {
+            checkpoint.note_equal(path, equal);
+        }
         Ok((verdict, stat))
+    }
+
+    /// Whether the store was found to have this directory, as it is, without a marker.
+    pub async fn is_without_marker(&self, path: &str) -> bool {
+        let (Some(checkpoint), Ok(stat)) = (&self.checkpoint, self.tree.directory(path).await)
+        else {
+            return false;
+        };
+        checkpoint.is_equal(path, &Equal::without_marker(&stat))
     }
 
     /// Whether a symlink is one in the bucket too, which leads to the same.

@@ -70,12 +70,15 @@ impl Tree {
     }
 
     /// What a directory is like.
-    pub fn directory(&self, path: &str) -> io::Result<Stat> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let how = resolve_flags(Symlinks::Name);
-        let path = path.trim_end_matches('/');
-        let opened = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), how)?;
-        Ok(Stat::from(&File::from(opened).metadata()?))
+    pub async fn directory(&self, path: &str) -> io::Result<Stat> {
+        let (this, path) = (self.clone(), path.trim_end_matches('/').to_owned());
+        blocking(move || {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let how = resolve_flags(this.symlinks);
+            let opened = rustix::fs::openat2(&this.root, path, flags, Mode::empty(), how)?;
+            Ok(Stat::from(&File::from(opened).metadata()?))
+        })
+        .await
     }
 
     fn open_now(&self, path: &str) -> io::Result<LocalFile> {

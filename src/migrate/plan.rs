@@ -19,6 +19,7 @@ use super::obstacles::{Ask, Obstacles, Place};
 use super::odd_policy::{OddPolicies, OddPolicy};
 use super::operator::Operator;
 use super::plan_counts::{Extra, PlanCounts, Work};
+use super::proof::Proof;
 use super::report::{Line, Report, Symbol};
 use super::selection::Selection;
 use super::spill::Spill;
@@ -51,8 +52,8 @@ pub struct PlanSettings<'a> {
     pub markers: DirMarkersConfig,
     /// Whether symlinks of the bucket become symlinks of the directory.
     pub makes_links: bool,
-    /// Whether directories get what is stored with their markers.
-    pub gives_directories: bool,
+    /// Whether what directories are like is stored with their markers.
+    pub stores_directories: bool,
     pub scratch: &'a Path,
     /// Told how much has to be read to compare.
     pub operator: &'a Arc<dyn Operator>,
@@ -140,7 +141,7 @@ async fn compared(
     let mut directory = None;
     let (verdict, typed) = match &pair {
         Pair::Both(Found::Directory { path, .. }, marker)
-            if settings.gives_directories && settings.selection.takes(path) =>
+            if settings.stores_directories && settings.selection.takes(path) =>
         {
             let compared = judge.compare_directory(path, marker).await;
             let (verdict, stat) = match compared {
@@ -149,6 +150,14 @@ async fn compared(
             };
             directory = stat;
             (Some(verdict), None)
+        }
+        Pair::Here(Found::Directory {
+            path,
+            is_empty: false,
+        }) if settings.stores_directories && settings.work == Work::Import => {
+            let is_there = judge.is_without_marker(path).await;
+            let equal = Verdict::Equal(Proof::Checkpoint);
+            (is_there.then_some(equal), None)
         }
         Pair::Both(Found::File { path, stat, .. }, object) if settings.selection.takes(path) => {
             let verdict = judge.compare(path, stat, object).await;
@@ -173,7 +182,7 @@ async fn compared(
                 ..
             },
             _,
-        ) if settings.gives_directories && settings.odd.wants_all() => {
+        ) if settings.stores_directories && settings.odd.wants_all() => {
             (Some(judge.compare_special(path).await), None)
         }
         _ => (None, None),
@@ -268,6 +277,7 @@ impl Planner<'_> {
                 let why = "its name is not UTF-8";
                 self.told(Symbol::OnlyHere, &path, Odd::BadName, why)
             }
+            Pair::Here(Found::Directory { .. }) if verdict.is_some() => Ok(()),
             Pair::Here(Found::Directory { path, is_empty }) => self.directory_here(path, is_empty),
             // One that has files needs no marker, and may have one.
             Pair::Both(Found::Directory { .. }, object) => match object.why_no_file() {
@@ -346,7 +356,7 @@ impl Planner<'_> {
     }
 
     /// Whether nothing becomes of what is different.
-    fn only_names(&self) -> bool {
+    pub(super) fn only_names(&self) -> bool {
         let is_verify = matches!(self.settings.work, Work::Verify(_));
         is_verify || self.settings.source == Source::Hidden
     }

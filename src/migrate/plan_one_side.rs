@@ -46,19 +46,24 @@ impl Planner<'_> {
     }
 
     pub(super) fn directory_here(&mut self, path: String, is_empty: bool) -> io::Result<()> {
-        let is_marked = is_empty && self.settings.markers != DirMarkersConfig::Never;
+        let has_marker = self.settings.markers != DirMarkersConfig::Never;
+        // Whether a mount shows the directory already that one lies under is not known.
+        let is_described =
+            self.settings.stores_directories && self.settings.source == Source::Directory;
         match self.settings.work {
-            Work::Import if is_marked => {
-                self.counts.directories += 1;
-                self.act(&Action::Mark { path })
-            }
-            Work::Verify(_) if is_marked => {
+            Work::Import if has_marker && (is_empty || is_described) => self.mark(path, None),
+            Work::Verify(_) if has_marker && is_empty => {
                 let line = Line::new(Symbol::OnlyHere, &path, 0);
                 self.report.line(&line.because("an empty directory"))
             }
             Work::Export if self.is_removed_early() => self.act(&Action::RemoveDirectory { path }),
             Work::Import | Work::Export | Work::Verify(_) => Ok(()),
         }
+    }
+
+    fn mark(&mut self, path: String, etag: Option<String>) -> io::Result<()> {
+        self.counts.directories += 1;
+        self.act(&Action::Mark { path, etag })
     }
 
     /// Names what was not compared, or cannot be had.
@@ -74,14 +79,20 @@ impl Planner<'_> {
         verdict: Option<Verdict>,
         stat: Option<Stat>,
     ) -> io::Result<()> {
-        match verdict {
-            None => Ok(()),
-            Some(Verdict::Failed(why)) => self.failed(&marker.path, 0, why),
-            Some(Verdict::Equal(_)) => self.directories.push(&Marked {
+        match (verdict, self.settings.work) {
+            (None, _) => Ok(()),
+            (Some(Verdict::Failed(why)), _) => self.failed(&marker.path, 0, why),
+            (Some(Verdict::Equal(_)), Work::Export) => self.directories.push(&Marked {
                 marker,
                 equal: stat,
             }),
-            Some(Verdict::Different(_) | Verdict::Unproved) => self.make_directory(marker),
+            (Some(Verdict::Equal(_)), Work::Import | Work::Verify(_)) => Ok(()),
+            (Some(_), Work::Export) => self.make_directory(marker),
+            (Some(Verdict::Different(why)), _) if self.only_names() => {
+                let line = Line::new(Symbol::Different, &marker.path, 0).because(why);
+                self.report.line(&line)
+            }
+            (Some(_), Work::Import | Work::Verify(_)) => self.mark(marker.path, Some(marker.etag)),
         }
     }
 
@@ -89,7 +100,7 @@ impl Planner<'_> {
     fn make_directory(&mut self, marker: Object) -> io::Result<()> {
         self.counts.directories += 1;
         let path = marker.path.clone();
-        if self.settings.gives_directories {
+        if self.settings.stores_directories {
             self.directories.push(&Marked {
                 marker,
                 equal: None,

@@ -155,8 +155,7 @@ impl Job<'_> {
             makes_links: work == Work::Export
                 && self.symlinks != Symlinks::Name
                 && self.config.attributes.mode == AttributesMode::Stored,
-            gives_directories: work == Work::Export
-                && self.config.attributes.mode == AttributesMode::Stored,
+            stores_directories: self.config.attributes.mode == AttributesMode::Stored,
             scratch,
             operator: self.operator,
         }

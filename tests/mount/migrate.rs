@@ -1,5 +1,6 @@
 //! `mediafs import`, `verify`, `export` and `move` on a real server.
 
+mod directories;
 mod export;
 mod faults;
 mod in_the_way;
