@@ -16,17 +16,18 @@ use super::listing::{Both, Listing};
 use super::marks::{Made, Record, Twin, hash_of};
 use super::old_directory::OldStat;
 use super::reading::Reading;
+use super::same_bytes::{Compared, SameBytes};
 use super::send::{OldFileSender, Sent};
 use super::store::OverlayStore;
 use super::versions::Versions;
 use super::walk::Which;
-use super::watch::Watch;
+use super::watch::{Watch, tell_of_change};
 use crate::backoff::Backoff;
 use crate::failpoint::{self, Point};
 use crate::record_log::Durable;
 use crate::store::{
-    FoldDirectories, Key, ListRequest, ObjectHeaders, PutRequest, StoreError, StoreErrorKind,
-    StoreOp, WriteCondition,
+    FoldDirectories, Key, ListRequest, ListedObject, ObjectHeaders, PutRequest, StoreError,
+    StoreErrorKind, StoreOp, WriteCondition,
 };
 
 /// Files that are sent at once.
@@ -67,11 +68,27 @@ impl PassOutcome {
     }
 }
 
+/// What a walk has to do with a file.
+#[derive(Debug)]
+enum Left {
+    Send(OldStat),
+    Compare(Changed),
+}
+
+/// An old file that is not as it was when it was sent.
+#[derive(Debug)]
+struct Changed {
+    stat: OldStat,
+    above: ListedObject,
+    twin: Twin,
+}
+
 /// Brings what is left into the bucket.
 #[derive(Debug)]
 pub struct Import {
     core: Arc<Core>,
     versions: Arc<Versions>,
+    same_bytes: SameBytes,
     listing: Arc<Listing>,
     reading: Arc<Reading>,
     sender: Arc<OldFileSender>,
@@ -83,6 +100,7 @@ impl Import {
             core: store.core.clone(),
             versions: store.versions.clone(),
             listing: store.listing.clone(),
+            same_bytes: SameBytes::new(store.core.clone(), store.reading.clone()),
             reading: store.reading.clone(),
             sender: store.sender.clone(),
         }
@@ -126,14 +144,19 @@ impl Import {
             let prefix = self.core.parts.prefix.clone();
             let request = ListRequest::page(prefix, FoldDirectories::No, token);
             let page = self.listing.list_both(request, Which::NotHidden).await?;
-            let mut missing = Vec::new();
+            let (mut missing, mut changed) = (Vec::new(), Vec::new());
             for (key, both) in page.keys {
                 let key = Key::new(key);
-                if let Some(stat) = self.compare(&key, &both, &mut found) {
-                    missing.push((key, stat));
+                match self.compare(&key, both, &mut found) {
+                    Some(Left::Send(stat)) => missing.push((key, stat)),
+                    Some(Left::Compare(changes)) => changed.push((key, changes)),
+                    None => {}
                 }
             }
-            self.send_all(missing, &mut found).await;
+            self.compare_changed(changed, &mut found).await;
+            if !found.is_broken_off {
+                self.send_all(missing, &mut found).await;
+            }
             if found.is_broken_off {
                 return Ok(found);
             }
@@ -144,16 +167,16 @@ impl Import {
         }
     }
 
-    /// The old file, if it is to be sent. Notes what the bucket has instead.
-    fn compare(&self, key: &Key, both: &Both, found: &mut PassOutcome) -> Option<OldStat> {
+    /// What is left to do. Notes what the bucket has instead.
+    fn compare(&self, key: &Key, both: Both, found: &mut PassOutcome) -> Option<Left> {
         let stat = both.below?;
         let path = self.core.path(key)?;
         let hash = hash_of(path);
         let twin = self.core.marks.with(|marks| marks.twin(hash));
         let of = hash_of(stat.etag().as_str());
-        let Some(above) = &both.above else {
+        let Some(above) = both.above else {
             return match twin.filter(Twin::is_stored) {
-                None => Some(stat),
+                None => Some(Left::Send(stat)),
                 Some(_) => {
                     tracing::info!(%key, "another client has removed what was imported");
                     self.core.hide_replaced(path);
@@ -164,8 +187,7 @@ impl Import {
         let made = hash_of(above.etag.as_str());
         match twin.filter(|twin| twin.made == made) {
             Some(twin) if twin.of != of => {
-                self.core.progress.changed(path);
-                found.changed += 1;
+                return Some(Left::Compare(Changed { stat, above, twin }));
             }
             Some(twin) if !twin.is_stored() => {
                 self.note_stored(path, made, of);
@@ -180,6 +202,36 @@ impl Import {
             }
         }
         None
+    }
+
+    /// Those that were changed in the old directory after they were sent: the object of one
+    /// that has the same bytes is what is wanted.
+    async fn compare_changed(&self, changed: Vec<(Key, Changed)>, found: &mut PassOutcome) {
+        for (key, Changed { stat, above, twin }) in changed {
+            let path = self.core.path(&key).unwrap_or_default();
+            match self.same_bytes.compare(&key, &stat, &above).await {
+                Ok(Compared::Different) => {
+                    self.core.progress.changed(path);
+                    found.changed += 1;
+                    continue;
+                }
+                Ok(Compared::Same) => tell_of_change(&self.core, path),
+                Ok(Compared::StillSame) => {}
+                Err(error) => {
+                    found.failed += 1;
+                    found.is_broken_off |= error.kind.is_no_answer();
+                    self.core.progress.failed(path, error.to_string());
+                }
+            }
+            if found.is_broken_off {
+                return;
+            }
+            if !twin.is_stored() {
+                self.note_stored(path, twin.made, twin.of);
+                found.news += 1;
+                self.core.progress.done(stat.size_bytes);
+            }
+        }
     }
 
     fn note_stored(&self, path: &str, made: u64, of: u64) {

@@ -44,6 +44,9 @@
 //! that finds nothing of that kind writes `Over`, and serves the bucket alone. What waits
 //! in the spool from then on began without an overlay, and no daemon needs one for it.
 //!
+//! **What is changed below after it was sent** keeps the overlay from ending, unless it has
+//! the bytes that were sent: a new owner, mode, time or link is told of, and no more.
+//!
 //! Memory: 16 to 32 bytes for each old file that was imported or hidden, and the names of
 //! the directories that were listed last. Names are kept as hashes of 64 bits.
 //!
@@ -59,6 +62,7 @@ mod old_directory;
 mod progress;
 mod reading;
 mod removal;
+mod same_bytes;
 mod send;
 mod store;
 mod versions;

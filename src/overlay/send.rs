@@ -40,6 +40,12 @@ impl LastStep {
     }
 }
 
+/// How long the parts are of a file that is too long for one request.
+pub fn part_bytes_of(core: &Core, size_bytes: u64) -> u64 {
+    let least = size_bytes.div_ceil(u64::from(PART_COUNT_LIMIT));
+    core.parts.part_bytes.max(least)
+}
+
 /// Makes objects of old files.
 #[derive(Debug)]
 pub struct OldFileSender {
@@ -97,8 +103,7 @@ impl OldFileSender {
         upload: &UploadId,
     ) -> Result<Vec<CompletedPart>, StoreError> {
         let size = file.stat.size_bytes;
-        let least = size.div_ceil(u64::from(PART_COUNT_LIMIT));
-        let part_bytes = self.core.parts.part_bytes.max(least);
+        let part_bytes = part_bytes_of(&self.core, size);
         let part = |index: u64| async move {
             let number = u16::try_from(index + 1).ok().and_then(PartNumber::new);
             let start = index * part_bytes;

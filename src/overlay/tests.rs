@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -551,4 +552,50 @@ async fn a_removal_that_was_answered_before_its_turn_leaves_nothing_of_an_import
         assert_eq!(text(&*both.bucket, "p/f").await, None, "{fault:?}");
         assert_eq!(both.text("p/f").await, None);
     }
+}
+
+#[tokio::test]
+async fn a_change_of_all_but_the_bytes_after_a_file_was_sent_is_told_and_no_reason_to_go_on() {
+    let both = Both::new();
+    let old = both.dir.path().join("old");
+    let long = "long".repeat(2 << 20);
+    for (path, text) in [
+        ("mode", "m"),
+        ("linked", "l"),
+        ("time", "t"),
+        ("long", &long),
+    ] {
+        both.old(path, text);
+    }
+    fs::create_dir(old.join("empty")).unwrap();
+    let known = both.etag("p/mode").await.unwrap();
+    both.import().await;
+    let own = || fs::Permissions::from_mode(0o700);
+    for path in ["mode", "long", "empty"] {
+        fs::set_permissions(old.join(path), own()).unwrap();
+    }
+    fs::hard_link(old.join("linked"), both.dir.path().join("link")).unwrap();
+    let time = fs::File::options().write(true).open(old.join("time"));
+    time.unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let import = Import::new(&both.shown);
+    let pass = async || import.pass(&watch::Watch::none()).await.unwrap();
+    assert!(pass().await.is_proof());
+    let told = both.shown.core.progress.now();
+    assert_eq!((told.changed, told.failed), (0, 0), "{told:?}");
+    let mut names = told.outside_names;
+    names.sort_unstable();
+    assert_eq!(names, ["empty/", "linked", "long", "mode", "time"]);
+    // Once.
+    assert!(pass().await.is_proof());
+    assert_eq!(both.shown.core.progress.now().outside_changes, 5);
+    // Who knows the version of before has it still.
+    let replaced = WriteCondition::IfMatch(known);
+    both.put("p/mode", "new", replaced).await.unwrap();
+    // As long, and other bytes.
+    both.old("linked", "L");
+    both.old("long", &"gnol".repeat(2 << 20));
+    assert!(!pass().await.is_proof());
+    let mut names = both.shown.core.progress.now().changed_names;
+    names.sort_unstable();
+    assert_eq!(names, ["linked", "long"]);
 }

@@ -86,11 +86,16 @@ async fn listen(inner: Weak<WatchQueue>, core: Arc<Core>) {
         looks.tick().await;
         let Some(inner) = inner.upgrade() else { return };
         for path in inner.changed() {
-            if core.progress.changed_outside(path.clone()) {
-                let dir = core.old.path().display();
-                tracing::warn!(%dir, path, "somebody still changes the old directory: what is changed there after a file was sent does not reach the bucket");
-            }
+            tell_of_change(&core, &path);
         }
+    }
+}
+
+/// Somebody has changed the old directory.
+pub(super) fn tell_of_change(core: &Core, path: &str) {
+    if core.progress.changed_outside(path.to_owned()) {
+        let dir = core.old.path().display();
+        tracing::warn!(%dir, path, "somebody still changes the old directory: what is changed there after a file was sent does not reach the bucket");
     }
 }
 

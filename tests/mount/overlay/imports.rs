@@ -1,7 +1,7 @@
 //! What is left goes into the bucket, beside whatever else changes it.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::Value;
 
@@ -223,4 +223,28 @@ fn who_writes_to_the_old_directory_after_the_end_is_told_of() {
     });
     let told = "somebody still changes the old directory";
     wait_until(WITHIN, "the log", || mount.log().contains(told));
+}
+
+#[test]
+fn an_owner_or_a_link_from_outside_is_told_and_keeps_no_overlay_from_ending() {
+    let (plan, proxy) = held_import();
+    let old = old_directory(&plan);
+    let model = old_files(&old);
+    // One file keeps the overlay from ending meanwhile.
+    let refused = Rule::on("PutObject", Fault::Answer(503, "SlowDown"));
+    proxy.rule(refused.key("a.txt").always());
+    let mount = over(plan, &old).start();
+    for sent in ["d/x", "d/e/y"] {
+        wait_until(WITHIN, "an object", || mount.object(sent).is_some());
+    }
+    fs::set_permissions(old.join("d/x"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::hard_link(old.join("d/e/y"), old.with_extension("link")).unwrap();
+    wait_until(WITHIN, "a walk's word", || {
+        let told = of_overlay(&mount)["outside_names"].to_string();
+        told.contains("d/x") && told.contains("d/e/y")
+    });
+    proxy.heal();
+    wait_for_the_end(&mount);
+    assert_eq!(objects(&mount), model);
+    assert_eq!(tree(&mount.root), model);
 }
