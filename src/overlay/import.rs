@@ -26,8 +26,8 @@ use crate::backoff::Backoff;
 use crate::failpoint::{self, Point};
 use crate::record_log::Durable;
 use crate::store::{
-    FoldDirectories, Key, ListRequest, ListedObject, ObjectHeaders, PutRequest, StoreError,
-    StoreErrorKind, StoreOp, WriteCondition,
+    FoldDirectories, Key, ListRequest, ListedObject, PutRequest, StoreError, StoreErrorKind,
+    StoreOp, WriteCondition,
 };
 
 /// Files that are sent at once.
@@ -367,9 +367,10 @@ impl Import {
         if !self.core.marks.with(|marks| marks.counts(hash)) {
             return Ok(Outcome::Superseded);
         }
+        let headers = (self.core.parts.describe)(path, stat);
         let marker = PutRequest {
             condition: WriteCondition::IfAbsent,
-            ..PutRequest::marker(key.clone(), ObjectHeaders::default())
+            ..PutRequest::marker(key.clone(), headers)
         };
         match self.core.parts.store.put(marker).await {
             Ok(answer) => {

@@ -74,7 +74,7 @@ use std::sync::Arc;
 
 pub use self::core::{Describe, Markers, Parts};
 pub use marks::{MarksError, Phase};
-pub use old_directory::{OldDirectory, OldStat};
+pub use old_directory::{Marked, OldDirectory, OldStat};
 pub use progress::{ImportState, Progress};
 pub use watch::Watch;
 

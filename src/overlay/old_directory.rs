@@ -83,6 +83,14 @@ impl OldStat {
     }
 }
 
+/// Which directories have a marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marked {
+    Empty,
+    /// Each: what it is like is stored with it.
+    All,
+}
+
 /// The names of one directory that can be in a bucket.
 #[derive(Debug, Default)]
 pub struct Names {
@@ -96,6 +104,7 @@ pub struct Names {
 pub struct OldDirectory {
     path: PathBuf,
     root: OwnedFd,
+    marked: Marked,
     remembered: Mutex<LruCache<String, (OldStat, Arc<Names>)>>,
 }
 
@@ -111,8 +120,13 @@ impl OldDirectory {
         Self {
             path: path.to_owned(),
             root,
+            marked: Marked::Empty,
             remembered: Mutex::new(LruCache::new(REMEMBERED)),
         }
+    }
+
+    pub fn with_markers(self, marked: Marked) -> Self {
+        Self { marked, ..self }
     }
 
     /// Stands for one that was removed: as its descriptor would, this has no name in it.
@@ -154,18 +168,24 @@ impl OldDirectory {
         }
     }
 
-    /// A file; or of a path that ends in `/`, a directory without a name in it. None for
-    /// all else.
+    /// A file; or of a path that ends in `/`, a directory that has a marker. None for all
+    /// else.
     pub fn stat(&self, path: &str) -> io::Result<Option<OldStat>> {
         let Some(opened) = self.open_below(path, OFlags::PATH)? else {
             return Ok(None);
         };
         let found = opened.metadata()?;
         let is_meant = match path.ends_with('/') {
-            true => found.is_dir() && self.names(path)?.is_some_and(|it| it.names.is_empty()),
+            true => found.is_dir() && self.has_marker(path)?,
             false => found.is_file(),
         };
         Ok(is_meant.then(|| OldStat::of(&found)))
+    }
+
+    /// Whether a directory, whose path ends in `/`, is an object of its own.
+    pub fn has_marker(&self, path: &str) -> io::Result<bool> {
+        let names = self.names(path)?;
+        Ok(names.is_some_and(|it| self.marked == Marked::All || it.names.is_empty()))
     }
 
     /// Opens a file to read it. None where there is none.

@@ -165,10 +165,9 @@ impl BelowWalk<'_> {
         }
     }
 
-    /// A directory with nothing in it is an object. Over, where the page is full.
+    /// A directory that has a marker is an object. Over, where the page is full.
     fn marker(&mut self, path: &str) -> io::Result<Step> {
-        let is_empty = self.old.names(path)?.is_some_and(|it| it.names.is_empty());
-        if is_empty && path > self.asked.after.as_str() {
+        if path > self.asked.after.as_str() && self.old.has_marker(path)? {
             return self.file(path.to_owned());
         }
         Ok(Step::GoOn)

@@ -9,7 +9,7 @@ use crate::config::{AttributesMode, Config, DirMarkersConfig};
 use crate::files::ContentTypes;
 use crate::journal::Journal;
 use crate::namespace::{Attributes, Name};
-use crate::overlay::{Describe, Markers, OldDirectory, OldStat, Overlay, Parts, Phase};
+use crate::overlay::{Describe, Marked, Markers, OldDirectory, OldStat, Overlay, Parts, Phase};
 use crate::session::lease;
 use crate::session::mount::FS_TYPE;
 use crate::session::mount::bare::BareDirectory;
@@ -238,6 +238,12 @@ pub fn stack(
             overlay: None,
         });
     };
+    let stores_all = config.attributes.mode == AttributesMode::Stored
+        && config.dir_markers != DirMarkersConfig::Never;
+    let old = old.with_markers(match stores_all {
+        true => Marked::All,
+        false => Marked::Empty,
+    });
     let parts = Parts {
         store: store.clone(),
         late: late.clone(),
@@ -269,12 +275,20 @@ fn describe(mode: AttributesMode, types: ContentTypes) -> Describe {
         };
         match mode {
             AttributesMode::Fixed => headers,
-            AttributesMode::Stored => stored(stat, headers),
+            AttributesMode::Stored => stored(kind_of(path), stat, headers),
         }
     })
 }
 
-fn stored(stat: &OldStat, headers: ObjectHeaders) -> ObjectHeaders {
+/// Keys of directories end in `/`.
+fn kind_of(path: &str) -> Kind {
+    match path.ends_with('/') {
+        true => Kind::Directory,
+        false => Kind::File,
+    }
+}
+
+fn stored(kind: Kind, stat: &OldStat, headers: ObjectHeaders) -> ObjectHeaders {
     let attributes = Attributes {
         mode: Some((stat.mode & 0o7777) as u16),
         uid: Some(stat.uid),
@@ -284,5 +298,5 @@ fn stored(stat: &OldStat, headers: ObjectHeaders) -> ObjectHeaders {
         ..Attributes::default()
     };
     // They fit: there are no extended attributes.
-    attributes.encode(Kind::File).unwrap_or(headers)
+    attributes.encode(kind).unwrap_or(headers)
 }

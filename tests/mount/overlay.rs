@@ -1,5 +1,6 @@
 //! An old directory below the bucket, until all of it is in the bucket.
 
+mod attributes;
 mod crashes;
 mod files;
 mod imports;
