@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
+use super::cut_off::{CutOff, CutOffUploads};
 use super::foreground::Foreground;
 use super::marks::{self, Marks, MarksError, Moment, Record, hash_of};
 use super::old_directory::{OldDirectory, OldStat};
@@ -36,6 +37,7 @@ pub struct Parts {
     /// Longest file that is sent in one request, and length of a part.
     pub part_bytes: u64,
     pub markers: Markers,
+    pub cut_off_uploads: CutOffUploads,
 }
 
 impl fmt::Debug for Parts {
@@ -59,6 +61,7 @@ pub struct Core {
     pub turns: Turns,
     pub foreground: Foreground,
     pub progress: Progress,
+    pub cut_off: CutOff,
     /// Directories of which nothing counts any more, since when.
     pub dead: Mutex<HashMap<u64, Moment>>,
     /// Whiteouts were written and not synced. Held while they are.
@@ -113,6 +116,7 @@ impl Core {
             turns: Turns::default(),
             foreground: Foreground::default(),
             progress,
+            cut_off: CutOff::default(),
             dead: Mutex::default(),
             unsynced: Mutex::default(),
         })

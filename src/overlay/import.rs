@@ -162,6 +162,9 @@ impl Import {
             }
             token = page.next;
             if token.is_none() {
+                if found.failed == 0 {
+                    self.sender.abort_left().await;
+                }
                 return Ok(found);
             }
         }

@@ -54,6 +54,7 @@
 
 mod core;
 mod count;
+mod cut_off;
 mod foreground;
 mod import;
 mod listing;
@@ -73,14 +74,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::core::{Describe, Markers, Parts};
+pub use cut_off::CutOffUploads;
 pub use marks::{MarksError, Phase};
 pub use old_directory::{Marked, OldDirectory, OldStat};
 pub use progress::{ImportState, Progress};
 pub use watch::Watch;
 
 use self::core::Core;
-use crate::store::{ObjectStore, StoreLog};
+use crate::store::{Key, ObjectStore, StoreLog, UploadId};
 use import::Import;
+use marks::hash_of;
 use removal::OverlayLog;
 use store::OverlayStore;
 
@@ -126,6 +129,21 @@ impl Overlay {
     /// Writes whiteouts beside the journal of deletes that wait.
     pub fn log(&self, journal: Arc<dyn StoreLog>) -> Arc<dyn StoreLog> {
         Arc::new(OverlayLog::new(journal, self.core.clone()))
+    }
+
+    /// Takes an upload in parts over that a predecessor has begun: the import resumes or
+    /// aborts it. Returns whether it is one of an old file.
+    pub fn takes_over(&self, key: &Key, upload: &UploadId) -> bool {
+        let core = &self.core;
+        let Some(path) = core.path(key) else {
+            return false;
+        };
+        let counts = core.marks.with(|marks| marks.counts(hash_of(path)));
+        let is_long = |stat: OldStat| stat.size_bytes > core.parts.part_bytes;
+        core.parts.cut_off_uploads == CutOffUploads::Resumed
+            && counts
+            && matches!(core.old.stat(path), Ok(Some(stat)) if is_long(stat))
+            && core.cut_off.add(key.clone(), upload.clone())
     }
 
     /// Sends what is left, until nothing is. Returns once the overlay has ended what tells

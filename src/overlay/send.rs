@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::core::{Core, of_old};
+use super::cut_off::{CutOffUploads, PartsThere};
 use super::old_directory::OldFile;
 use super::reading::Reading;
 use super::versions::Versions;
@@ -73,16 +74,8 @@ impl OldFileSender {
             };
             return Ok(LastStep::Put(Box::new(request)));
         }
-        let create = CreateMultipartRequest {
-            key: key.clone(),
-            headers,
-        };
-        let upload = self.core.parts.store.create_multipart(create).await?;
-        self.core
-            .parts
-            .uploads
-            .upload_begun(key.clone(), upload.clone());
-        match self.send_parts(key, file, &upload).await {
+        let (upload, there) = self.begun(key, headers).await?;
+        match self.send_parts(key, file, (&upload, &there)).await {
             Ok(parts) => Ok(LastStep::Complete(CompleteMultipartRequest {
                 key: key.clone(),
                 upload,
@@ -90,9 +83,58 @@ impl OldFileSender {
                 condition: WriteCondition::IfAbsent,
             })),
             Err(error) => {
-                self.abort(key, upload).await;
+                self.cut_off(key, upload, &error).await;
                 Err(error)
             }
+        }
+    }
+
+    /// An upload that was cut off, with the parts that it has, or a new one. Errors: the
+    /// store's.
+    async fn begun(
+        &self,
+        key: &Key,
+        headers: ObjectHeaders,
+    ) -> Result<(UploadId, PartsThere), StoreError> {
+        if let Some(upload) = self.core.cut_off.take(key) {
+            match PartsThere::ask(&*self.core.parts.store, key, &upload).await {
+                Ok(there) => {
+                    tracing::info!(%key, "going on with an upload that was cut off");
+                    return Ok((upload, there));
+                }
+                Err(error) => {
+                    let is_left = error.kind.is_no_answer();
+                    self.cut_off(key, upload, &error).await;
+                    if is_left {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let create = CreateMultipartRequest {
+            key: key.clone(),
+            headers,
+        };
+        let upload = self.core.parts.store.create_multipart(create).await?;
+        let uploads = &self.core.parts.uploads;
+        uploads.upload_begun(key.clone(), upload.clone());
+        Ok((upload, PartsThere::default()))
+    }
+
+    /// What ends for want of an answer goes on with the next walk; all else is aborted.
+    async fn cut_off(&self, key: &Key, upload: UploadId, error: &StoreError) {
+        let is_resumed = self.core.parts.cut_off_uploads == CutOffUploads::Resumed
+            && error.kind.is_no_answer()
+            && self.core.cut_off.add(key.clone(), upload.clone());
+        if !is_resumed {
+            self.abort(key, upload).await;
+        }
+    }
+
+    /// Aborts what was cut off and is not needed: the old file does not count any more.
+    pub async fn abort_left(&self) {
+        for (key, upload) in self.core.cut_off.take_all() {
+            self.abort(&key, upload).await;
         }
     }
 
@@ -100,7 +142,7 @@ impl OldFileSender {
         &self,
         key: &Key,
         file: &Arc<OldFile>,
-        upload: &UploadId,
+        (upload, there): (&UploadId, &PartsThere),
     ) -> Result<Vec<CompletedPart>, StoreError> {
         let size = file.stat.size_bytes;
         let part_bytes = part_bytes_of(&self.core, size);
@@ -112,15 +154,17 @@ impl OldFileSender {
                 let (kind, op) = (StoreErrorKind::TooLarge, StoreOp::UploadPart);
                 StoreError::new(kind, op, key.clone(), "more than 10,000 parts")
             };
+            let number = number.ok_or_else(too_long)?;
+            let read = self.reading.bytes_of(StoreOp::UploadPart, key, file, range);
+            let body = read.await?;
+            if let Some(part) = there.part(number, &body) {
+                return Ok(part);
+            }
             let request = UploadPartRequest {
                 key: key.clone(),
                 upload: upload.clone(),
-                number: number.ok_or_else(too_long)?,
-                body: self
-                    .reading
-                    .bytes_of(StoreOp::UploadPart, key, file, range)
-                    .await?
-                    .into(),
+                number,
+                body: body.into(),
             };
             self.core.parts.store.upload_part(request).await
         };

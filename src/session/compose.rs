@@ -162,7 +162,7 @@ pub async fn compose(
     let reading = reading::settings(config, &place)?;
     let scratch = Scratch::new(store.clone(), &config.prefix);
     let uploader = uploader(config, &scratch, &store, (part_size, copy_part_size));
-    abort(&uploader, orphans);
+    abort(&uploader, orphans, stacked.overlay.as_deref());
     let parts = Parts {
         namespace,
         reader: Arc::new(Reader::new(store.clone(), reading)),
@@ -267,8 +267,12 @@ fn orphans(journal: &Journal, of_another_place: bool, left: &Recovered) -> Vec<(
     uploads
 }
 
-fn abort(uploader: &Uploader, orphans: Vec<(Key, UploadId)>) {
+/// But for those that the import of an old directory resumes.
+fn abort(uploader: &Uploader, orphans: Vec<(Key, UploadId)>, overlay: Option<&Overlay>) {
     for (key, upload) in orphans {
+        if overlay.is_some_and(|overlay| overlay.takes_over(&key, &upload)) {
+            continue;
+        }
         tracing::info!(%key, "aborting an unfinished multipart upload of the predecessor");
         uploader.abort_later(key, upload);
     }

@@ -9,7 +9,9 @@ use crate::config::{AttributesMode, Config, DirMarkersConfig};
 use crate::files::ContentTypes;
 use crate::journal::Journal;
 use crate::namespace::{Attributes, Name};
-use crate::overlay::{Describe, Marked, Markers, OldDirectory, OldStat, Overlay, Parts, Phase};
+use crate::overlay::{
+    CutOffUploads, Describe, Marked, Markers, OldDirectory, OldStat, Overlay, Parts, Phase,
+};
 use crate::session::lease;
 use crate::session::mount::FS_TYPE;
 use crate::session::mount::bare::BareDirectory;
@@ -255,6 +257,10 @@ pub fn stack(
         markers: match config.dir_markers {
             DirMarkersConfig::Never => Markers::Unwanted,
             DirMarkersConfig::Auto | DirMarkersConfig::Always => Markers::Wanted,
+        },
+        cut_off_uploads: match config.attributes.mode {
+            AttributesMode::Fixed => CutOffUploads::Resumed,
+            AttributesMode::Stored => CutOffUploads::BegunAnew,
         },
     };
     let overlay = Arc::new(Overlay::open(parts, old, &marks(config))?);

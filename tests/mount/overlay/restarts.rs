@@ -5,10 +5,13 @@ use std::io::{Read, Write};
 
 use rustix::process::{Signal, kill_process};
 
-use super::{held_import, objects, old_directory, old_files, over, tree, wait_for_the_end};
+use super::{
+    WITHIN, held_import, objects, old_directory, old_files, over, tree, wait_for_the_end, write,
+};
+use crate::support::data::MIB;
 use crate::support::programs::said;
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
-use crate::support::{DURABILITIES, Mount, SupervisedMount};
+use crate::support::{DURABILITIES, Mount, SupervisedMount, pattern, wait_until};
 
 #[test]
 fn what_is_removed_or_renamed_is_hidden_through_a_kill_and_never_sent() {
@@ -221,4 +224,46 @@ fn a_successor_goes_on_with_an_overlay_that_the_configuration_leaves_out() {
     proxy.heal();
     wait_for_the_end(&mount);
     assert_eq!(objects(&mount), model);
+}
+
+#[test]
+fn an_upload_of_a_long_old_file_goes_on_with_the_parts_that_are_missing() {
+    let (plan, proxy) = held_import();
+    let old = old_directory(&plan);
+    let long = pattern(12 * MIB, 3);
+    write(&old, "long.bin", &long);
+    write(&old, "removed.bin", pattern(12 * MIB, 4));
+    proxy.keep_heads();
+    let held = |path| {
+        let cut_off = Rule::on("UploadPart", Fault::Reset);
+        proxy.hold(Side::BeforeServer, cut_off.key(path).after(2))
+    };
+    let gates = [held("long.bin"), held("removed.bin")];
+    let plan = plan.args(["--part-size", "5MiB"]);
+    let mut mount = over(plan, &old).start();
+    gates.iter().for_each(|gate| gate.wait_for(1));
+    let sent = |op: &str, path: &str| {
+        let heads = proxy.heads(op).into_iter();
+        heads.filter(|head| head.contains(path)).count()
+    };
+    let others = || proxy.seen("UploadPart") - sent("UploadPart", ".bin");
+    wait_until(WITHIN, "two parts of each", || {
+        proxy.passed("UploadPart") >= others() + 4
+    });
+    mount.kill9();
+    proxy.heal();
+    proxy.open_gates();
+    proxy.wait_until_idle();
+    // Until it is removed.
+    let slow = Rule::on("UploadPart", Fault::Answer(503, "SlowDown"));
+    proxy.rule(slow.key("removed.bin").always());
+    proxy.keep_heads();
+    mount.remount();
+    fs::remove_file(mount.path("removed.bin")).unwrap();
+    wait_for_the_end(&mount);
+    assert_eq!(sent("CreateMultipartUpload", "long.bin"), 0);
+    assert_eq!(sent("UploadPart", "long.bin"), 1);
+    assert_eq!(mount.object("long.bin").unwrap(), long);
+    mount.unmount();
+    assert!(mount.client().unfinished_uploads(mount.bucket()).is_empty());
 }
