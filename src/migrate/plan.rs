@@ -16,7 +16,7 @@ use super::listing::Unusable;
 use super::merge::{Above, Merge, Pair, WalkDigest, is_directory};
 use super::object_types::{ObjectTypes, Typed, looked_at};
 use super::obstacles::{Ask, Obstacles, Place};
-use super::odd_policy::{OddPolicies, OddPolicy};
+use super::odd_policy::OddPolicies;
 use super::operator::Operator;
 use super::plan_counts::{Extra, PlanCounts, Work};
 use super::proof::Proof;
@@ -305,30 +305,6 @@ impl Planner<'_> {
                 self.judged(Unproved { path, stat, object }, verdict, typed)
             }
         }
-    }
-
-    pub(super) fn odd(&mut self, path: &str, odd: Odd, why: &str) -> io::Result<()> {
-        let policy = self.settings.odd.of(odd);
-        if is_directory(path) || matches!(odd, Odd::Unreadable | Odd::Symlink) {
-            match policy {
-                OddPolicy::Skip if !matches!(path, "" | ".") => self.skipped.push(path),
-                OddPolicy::Skip | OddPolicy::Refuse => self.counts.unseen += 1,
-            }
-        }
-        self.told(Symbol::OnlyHere, path, odd, why)
-    }
-
-    /// One that only the bucket has.
-    pub(super) fn no_file(&mut self, path: &str, why: &str) -> io::Result<()> {
-        self.told(Symbol::OnlyThere, path, Odd::BadName, why)
-    }
-
-    pub(super) fn told(&mut self, side: Symbol, path: &str, odd: Odd, why: &str) -> io::Result<()> {
-        if self.settings.odd.of(odd) == OddPolicy::Refuse {
-            self.counts.refused.add(0);
-        }
-        let line = self.settings.odd.line(side, path, odd, why);
-        self.report.line(&line)
     }
 
     /// Names what the listing has and cannot be compared.

@@ -7,7 +7,8 @@ use super::directories::Marked;
 use super::entry::{Object, Odd, Stat};
 use super::job::Source;
 use super::judge::Verdict;
-use super::merge::Pair;
+use super::merge::{Pair, is_directory};
+use super::odd_policy::OddPolicy;
 use super::plan::Planner;
 use super::plan_counts::{Extra, Sides, Work};
 use super::report::{Line, Symbol};
@@ -212,5 +213,29 @@ impl Planner<'_> {
                 self.report.line(&line)
             }
         }
+    }
+
+    pub(super) fn odd(&mut self, path: &str, odd: Odd, why: &str) -> io::Result<()> {
+        let policy = self.settings.odd.of(odd);
+        if is_directory(path) || matches!(odd, Odd::Unreadable | Odd::Symlink) {
+            match policy {
+                OddPolicy::Skip if !matches!(path, "" | ".") => self.skipped.push(path),
+                OddPolicy::Skip | OddPolicy::Refuse => self.counts.unseen += 1,
+            }
+        }
+        self.told(Symbol::OnlyHere, path, odd, why)
+    }
+
+    /// One that only the bucket has.
+    pub(super) fn no_file(&mut self, path: &str, why: &str) -> io::Result<()> {
+        self.told(Symbol::OnlyThere, path, Odd::BadName, why)
+    }
+
+    pub(super) fn told(&mut self, side: Symbol, path: &str, odd: Odd, why: &str) -> io::Result<()> {
+        if self.settings.odd.of(odd) == OddPolicy::Refuse {
+            self.counts.refused.add(0);
+        }
+        let line = self.settings.odd.line(side, path, odd, why);
+        self.report.line(&line)
     }
 }
