@@ -21,8 +21,8 @@ use super::shown::{outln, plain, plain_lines};
 use super::status_overlay::overlay_left;
 use crate::config::{Config, ConfigSource, Options, Target};
 use crate::migrate::{
-    Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Outcome,
-    Refused, Report, Selection, Source, Summary, Symlinks, export, resolved,
+    Comparison, Extra, Force, Job, Line, MoveSettings, Odd, OddPolicies, OddPolicy, Operator,
+    Outcome, Refused, Report, Selection, Source, Summary, Symlinks, export, resolved,
 };
 use crate::session::control::answers::Status;
 use crate::session::control::commands::{BarrierEnd, EndBarrier, Held, HoldRequest};
@@ -42,6 +42,9 @@ pub struct MaterializeArgs {
     /// Delete files of DIR that the mount does not have
     #[arg(long, requires = "materialize")]
     delete: bool,
+    /// Delete also more than half of the files of DIR
+    #[arg(long, requires = "delete")]
+    force: bool,
 }
 
 /// A directory that is to take the place of a mount.
@@ -174,15 +177,6 @@ impl Materialize<'_> {
         }
         for attempt in 1.. {
             let summary = self.export(&settings, &console, |_| {})?;
-            let more = summary.counts.only_here.names;
-            // Those of later attempts were brought before, and have gone in the mount since.
-            if more > 0 && settings.extra == Extra::Keep {
-                return Err(Refused(format!(
-                    "{} has {more} files that the mount does not have: --delete removes them, or choose another directory",
-                    self.directory.display()
-                ))
-                .into());
-            }
             if summary.outcome != Outcome::SomeFailed {
                 return check(&summary);
             }
@@ -194,6 +188,7 @@ impl Materialize<'_> {
                 );
                 return Ok(());
             }
+            // What was brought before may have gone in the mount since.
             settings = MoveSettings {
                 force: Force::Yes,
                 ..self.settings()
@@ -205,7 +200,10 @@ impl Materialize<'_> {
     fn settings(&self) -> MoveSettings {
         MoveSettings {
             extra: Extra::Delete,
-            force: Force::No,
+            force: match self.args.force {
+                true => Force::Yes,
+                false => Force::No,
+            },
             dry_run: false,
             bandwidth: None,
             manifest: None,
@@ -315,12 +313,18 @@ for the next start of the machine, in /etc/fstab in place of the mount's line:
 /// Errors: an export that has not brought everything that a mount shows.
 fn check(summary: &Summary) -> anyhow::Result<()> {
     let counts = &summary.counts;
-    // Keys that no mount shows are named, and stay in the bucket alone.
-    let hidden: u64 = counts.odd.values().sum();
-    let is_all_shown = counts.different.names == 0 && counts.errors.names <= hidden;
+    // A mount shows the directory of an object's name in its place: such objects are named,
+    // and stay in the bucket alone.
+    let beside = counts.odd.get(&Odd::BesideDirectory).copied();
+    let is_all_shown =
+        counts.different.names == 0 && counts.errors.names <= beside.unwrap_or_default();
+    let more = counts.only_here.names;
     match summary.outcome {
         Outcome::Equal => Ok(()),
-        Outcome::Differences if is_all_shown => Ok(()),
+        Outcome::Differences if is_all_shown && more == 0 => Ok(()),
+        Outcome::Differences if is_all_shown => bail!(
+            "{more} files that the mount does not have are left, since some of what is listed cannot be told"
+        ),
         Outcome::Declined => Err(Refused("nothing is done without a yes".to_owned()).into()),
         _ => bail!("not everything could be brought"),
     }

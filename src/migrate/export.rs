@@ -67,6 +67,7 @@ pub fn export(
         let plan_settings = job.plan(Work::Export, settings.extra, None, &scratch);
         let merge = Merge::new(walking, listing).await?;
         let planned = plan(merge, &judge, &plan_settings, &mut report).await?;
+        guards::has_nothing_else(&job, &planned, &report)?;
         let fetcher = Fetcher::new(
             judge,
             TargetTree::new(root, directories(&job)),

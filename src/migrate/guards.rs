@@ -11,7 +11,9 @@ use anyhow::Context;
 use super::connect::Bucket;
 use super::job::{Job, Source};
 use super::operator::Asking;
+use super::plan::Plan;
 use super::plan_counts::PlanCounts;
+use super::report::Report;
 use super::walk::open_root;
 use crate::config::Config;
 use crate::session::{BareDirectory, MountEntry, mounts_of};
@@ -230,6 +232,27 @@ pub fn not_too_much(asking: &Asking<'_>, counts: &PlanCounts, force: Force) -> R
         )));
     }
     Ok(())
+}
+
+/// Refuses to bring all that a mount shows into a directory that would show something else:
+/// before anything is changed.
+pub fn has_nothing_else(job: &Job<'_>, planned: &Plan, report: &Report) -> Result<(), Refused> {
+    if !job.odd.wants_all() {
+        return Ok(());
+    }
+    let directory = job.directory.display();
+    if !planned.foreign.is_empty() {
+        let foreign = planned.foreign.join("\n  ");
+        return Err(Refused(format!(
+            "{directory} has something else than the mount: remove it, or choose another directory\n  {foreign}"
+        )));
+    }
+    match report.counts.only_here.names {
+        0 => Ok(()),
+        more => Err(Refused(format!(
+            "{directory} has {more} files that the mount does not have: --delete removes them, or choose another directory"
+        ))),
+    }
 }
 
 /// Refuses a comparison of nothing with nothing, which is most likely of a wrong place.

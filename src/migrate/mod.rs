@@ -68,6 +68,7 @@ mod upload_source;
 mod verify;
 mod walk;
 
+pub use entry::Odd;
 pub use export::export;
 pub use guards::{Force, Refused, outside, resolved};
 pub use import::import;

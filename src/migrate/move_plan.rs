@@ -88,6 +88,7 @@ pub async fn plan_move(
         beside: BTreeSet::new(),
         directories: Spill::new(settings.scratch, "directories")?,
         counts: planner.counts,
+        foreign: Vec::new(),
         walked: [0; 32],
     })
 }

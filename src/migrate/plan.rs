@@ -36,6 +36,9 @@ pub struct Plan {
     /// Those whose markers say what they are like.
     pub directories: Spill<Marked>,
     pub counts: PlanCounts,
+    /// Of a directory that is to have all that a mount shows: what it has beside that, or
+    /// in the place of it. The first of them, in words.
+    pub foreign: Vec<String>,
     pub walked: WalkDigest,
 }
 
@@ -74,6 +77,7 @@ pub(super) struct Planner<'a> {
     pub(super) shown: Above,
     pub(super) directories: Spill<Marked>,
     pub(super) counts: PlanCounts,
+    pub(super) foreign: Vec<String>,
 }
 
 /// Compares everything. Errors: the disk's.
@@ -95,6 +99,7 @@ pub async fn plan(
         shown: Above::default(),
         directories: Spill::new(settings.scratch, "directories")?,
         counts: PlanCounts::default(),
+        foreign: Vec::new(),
     };
     let mut merge = merge;
     planner.unusable(merge.take_unusable())?;
@@ -118,6 +123,7 @@ pub async fn plan(
         beside: planner.beside,
         directories: planner.directories,
         counts: planner.counts,
+        foreign: planner.foreign,
         walked,
     })
 }
@@ -222,12 +228,12 @@ impl Planner<'_> {
         }
         for (object, why) in way.taken {
             match self.settings.odd.wants_all() && self.beside.insert(object.clone()) {
-                true => self.failed(&object, 0, why)?,
+                true => self.has_no_place(&object, why)?,
                 false => self.beside(object, Symbol::OnlyThere, &why)?,
             }
         }
         match way.refused {
-            Some((_, why)) if self.settings.odd.wants_all() => return self.failed(path, 0, why),
+            Some((_, why)) if self.settings.odd.wants_all() => return self.has_no_place(path, why),
             Some((odd, why)) => return self.told(Symbol::OnlyThere, path, odd, &why),
             None => {}
         }

@@ -15,6 +15,9 @@ use super::report::{Line, Symbol};
 use super::walk::one_of;
 use crate::config::DirMarkersConfig;
 
+/// Names in the way that are told.
+const FOREIGN_LIMIT: usize = 20;
+
 impl Planner<'_> {
     /// Why what lies under a mount is not sent: the mount shows an object of a name above.
     pub(super) fn would_hide(&mut self, pair: &Pair) -> Option<String> {
@@ -231,7 +234,29 @@ impl Planner<'_> {
         self.told(Symbol::OnlyThere, path, Odd::BadName, why)
     }
 
+    /// What a mount shows cannot be there.
+    pub(super) fn has_no_place(&mut self, path: &str, why: String) -> io::Result<()> {
+        self.note_foreign(path, &why);
+        self.failed(path, 0, why)
+    }
+
+    fn note_foreign(&mut self, path: &str, why: &str) {
+        if self.foreign.len() < FOREIGN_LIMIT {
+            self.foreign.push(format!("{path}: {why}"));
+        }
+    }
+
     pub(super) fn told(&mut self, side: Symbol, path: &str, odd: Odd, why: &str) -> io::Result<()> {
+        let is_in_directory = match odd {
+            Odd::Symlink | Odd::Special | Odd::Unreadable | Odd::BadName => {
+                side == Symbol::OnlyHere
+            }
+            // They are in the bucket; the next export removes what is unfinished.
+            Odd::BesideDirectory | Odd::HardLink | Odd::Unfinished => false,
+        };
+        if is_in_directory && self.settings.odd.wants_all() {
+            self.note_foreign(path, why);
+        }
         if self.settings.odd.of(odd) == OddPolicy::Refuse {
             self.counts.refused.add(0);
         }

@@ -7,6 +7,7 @@ mod in_the_way;
 mod materialize;
 mod moves;
 mod names;
+mod replaced;
 
 use std::fs;
 use std::os::unix::fs::symlink;

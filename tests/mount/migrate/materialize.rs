@@ -45,7 +45,7 @@ fn run(mount: &Mount, directory: &Path, args: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn ends(mount: &Mount, directory: &Path, args: &[&str], code: i32) -> String {
+pub(super) fn ends(mount: &Mount, directory: &Path, args: &[&str], code: i32) -> String {
     let output = run(mount, directory, args);
     assert_eq!(
         output.status.code(),
@@ -57,7 +57,7 @@ fn ends(mount: &Mount, directory: &Path, args: &[&str], code: i32) -> String {
     said(&output)
 }
 
-fn is_fuse(root: &Path) -> bool {
+pub(super) fn is_fuse(root: &Path) -> bool {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let on_root = |line: &&str| line.split(' ').nth(4) == root.to_str();
     let last = text.lines().rfind(on_root);
@@ -201,7 +201,8 @@ fn who_writes_is_named_and_a_full_disk_told_and_the_mount_goes_on() {
     assert_eq!(fs::read(directory.join("own")).unwrap(), b"own");
     let mut writer = fs::File::create(mount.path("held")).unwrap();
     writer.write_all(b"half").unwrap();
-    let told = ends(&mount, &directory, &["--delete", "--timeout", "1s"], 1);
+    let args = ["--delete", "--force", "--timeout", "1s"];
+    let told = ends(&mount, &directory, &args, 1);
     assert!(
         told.contains("open for writing") && told.contains("held"),
         "{told}"
