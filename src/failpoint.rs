@@ -108,6 +108,8 @@ points! {
     ImportStored = "import_stored",
     /// Of `unmount --materialize`: the directory lies below the mount.
     PlacePutBelow = "place_put_below",
+    /// It is in the mount's place.
+    PlaceTaken = "place_taken",
     /// The session log has a request as carried out; it is not answered.
     RequestDone = "request_done",
     JournalAppendBegins = "journal_append_begins",

@@ -18,6 +18,7 @@ use super::migrate_args::Usage;
 use super::migrate_shown::{self, Console};
 use super::mounts::{FoundMount, SAYS_WITHIN};
 use super::shown::{outln, plain, plain_lines};
+use super::spelling::spellings;
 use super::status_overlay::overlay_left;
 use crate::config::{Config, ConfigSource, Options, Target};
 use crate::migrate::{
@@ -26,7 +27,8 @@ use crate::migrate::{
 };
 use crate::session::control::answers::Status;
 use crate::session::control::commands::{BarrierEnd, EndBarrier, Held, HoldRequest};
-use crate::session::{Attachable, Replaced, TakenPlace, places_of, take_place};
+use crate::session::control::place::named;
+use crate::session::{Attachable, Replaced, TakenPlace, is_seen_at, places_of, take_place};
 
 /// Exports before the barrier of what other clients change meanwhile.
 const EXPORTS_LIMIT: usize = 3;
@@ -58,7 +60,55 @@ pub struct Materialize<'a> {
     within: Duration,
 }
 
+/// A directory that is in the place of a mount.
+pub struct TakenBefore {
+    directory: PathBuf,
+    mountpoint: PathBuf,
+}
+
+impl TakenBefore {
+    /// Whether a mount knows of it: all that it has is there.
+    pub fn is_found(&self, mount: &FoundMount) -> bool {
+        let found = EndBarrier {
+            number: 0,
+            how: BarrierEnd::Found,
+        };
+        let asked = mount.ask::<()>(Method::POST, "/release", &found, SAYS_WITHIN);
+        asked.is_ok()
+    }
+
+    /// Errors: the output's.
+    pub fn tell(&self) -> io::Result<()> {
+        let (mountpoint, directory) = (self.mountpoint.display(), self.directory.display());
+        let text = format!(
+            "{mountpoint}: {directory} is there already, and the mount is not there any more"
+        );
+        outln!("{}", plain(&text))
+    }
+}
+
 impl MaterializeArgs {
+    /// The directory, where it is seen at the mountpoint by now: an earlier run has put it
+    /// there. None where `mount` is a name that does not tell where.
+    pub fn taken_before(&self, mount: &str) -> Option<TakenBefore> {
+        let folder = daemonize::folder();
+        let directory = resolved(&folder.join(self.materialize.as_ref()?));
+        let named = named().into_iter().map(|(named, _)| named);
+        let mut named = named.filter(|it| it.name == mount);
+        let mountpoint = match named.next() {
+            Some(named) => named.mountpoint?,
+            None => folder.join(mount),
+        };
+        // Nobody may answer there: it is not looked at.
+        let mountpoint = spellings(&mountpoint).ok()?.pop()?;
+        let is_there = directory != mountpoint
+            && is_seen_at(&directory, &mountpoint).is_ok_and(|is_there| is_there);
+        is_there.then_some(TakenBefore {
+            directory,
+            mountpoint,
+        })
+    }
+
     /// None where it is not asked for. Errors: what keeps it from being done.
     pub fn of<'a>(
         &'a self,

@@ -14,7 +14,7 @@ use super::left_below::{LeftBelow, uncovered};
 use super::materialize::MaterializeArgs;
 use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait, as_json};
 use super::shown::{counted, outln, plain, span};
-use super::silence;
+use super::silence::{self, SilentMount};
 use super::status_overlay::overlay_left;
 use super::stop::stop;
 use crate::config::Period;
@@ -48,6 +48,9 @@ pub struct UnmountCommand {
 
 impl UnmountCommand {
     pub fn run(self) -> anyhow::Result<()> {
+        if self.was_replaced()? {
+            return Ok(());
+        }
         let found = self.at.named(&self.mount, Wait::ForASuccessor);
         let mount = silence::told_to_programs(self.json, found)?;
         if let Some(materialize) = self.materialize.of(&mount, self.timeout.0)? {
@@ -85,6 +88,29 @@ impl UnmountCommand {
         }
         let kept = kept_in(spool).saturating_sub(kept_before);
         self.report(&mount, &status, (kept_before, kept))
+    }
+
+    /// Finishes what a command that was killed at its end has left, where the directory is
+    /// in the mount's place already. Returns whether it is.
+    fn was_replaced(&self) -> anyhow::Result<bool> {
+        let Some(taken) = self.materialize.taken_before(&self.mount) else {
+            return Ok(false);
+        };
+        match self.at.named(&self.mount, Wait::No) {
+            Ok(mount) if taken.is_found(&mount) => {
+                let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
+                LeftBelow::of(&status).forget();
+                stop(&mount, &status, None)?;
+            }
+            // It is there by somebody's mount(8), and lacks what this one has.
+            Ok(_) => return Ok(false),
+            Err(error) => match error.downcast_ref::<SilentMount>() {
+                Some(silent) if !silent.is_left_behind => return Ok(false),
+                _ => {}
+            },
+        }
+        taken.tell()?;
+        Ok(true)
     }
 
     /// What was written between the drain and the end, and what was left on purpose;

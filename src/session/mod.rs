@@ -70,7 +70,7 @@ pub use mount::places::places_of;
 pub use mount::probe::{Answer, ask, probe};
 pub use mount::processes;
 pub use mount::remount::{Remount, RemountError};
-pub use mount::replace::{Replaced, TakenPlace, take_place, uncover};
+pub use mount::replace::{Replaced, TakenPlace, is_seen_at, take_place, uncover};
 pub use mount::{MountError, Unmounted, open_device};
 use mount::{Mounted, UnmountMode};
 use notifier::Notifier;

@@ -27,7 +27,7 @@ const OF_OVERLAYS: [Point; 4] = [
     Point::ImportStored,
 ];
 /// What no daemon comes to: `materialize` of the host tests.
-const OF_COMMANDS: [Point; 1] = [Point::PlacePutBelow];
+const OF_COMMANDS: [Point; 2] = [Point::PlacePutBelow, Point::PlaceTaken];
 /// So many times the daemon comes to the point before it dies there.
 const PASSES: [usize; 2] = [0, 4];
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);

@@ -19,6 +19,7 @@ const HOLD_LIMIT: Duration = Duration::from_secs(3600);
 /// In which another directory takes the mount's place.
 const REPLACING_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const NOT_REPLACED: &str = "no directory has taken the mount's place";
 const NOT_HELD: &str =
     "the barrier for writes is not there any more: its time was over, or the daemon was replaced";
 
@@ -140,6 +141,16 @@ impl Barrier {
     pub fn end(&self, served: &Served, request: EndBarrier) -> Result<(), String> {
         let mut lease = self.0.lock();
         let barrier = &served.running.adapter.barrier;
+        if request.how == BarrierEnd::Found {
+            if barrier.is_held() && !is_in_place(served) {
+                barrier.send_away();
+                lease.until = None;
+            }
+            return match barrier.is_replaced() {
+                true => Ok(()),
+                false => Err(NOT_REPLACED.to_owned()),
+            };
+        }
         // It saw by itself what is in the mount's place when its time was over.
         let is_last = lease.number == request.number;
         if is_last && request.how == BarrierEnd::Replaced && barrier.is_replaced() {
@@ -155,7 +166,7 @@ impl Barrier {
                 return Ok(());
             }
             BarrierEnd::Lift => barrier.lift(),
-            BarrierEnd::Replaced => barrier.send_away(),
+            BarrierEnd::Replaced | BarrierEnd::Found => barrier.send_away(),
         }
         lease.until = None;
         Ok(())

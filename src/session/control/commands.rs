@@ -129,6 +129,9 @@ pub enum BarrierEnd {
     Lift,
     /// It holds for a moment longer, while another directory takes the mount's place.
     Replacing,
+    /// Another directory is in the mount's place, and who put it there was killed: of
+    /// whichever barrier there is.
+    Found,
     /// The calls go to what is in the mount's place.
     Replaced,
 }

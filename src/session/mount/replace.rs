@@ -83,12 +83,21 @@ pub fn take_place(mount: &Attachable, directory: &Path) -> io::Result<TakenPlace
         detach(mount.root()).map_err(|error| lies_below(&error))?;
         others = substitute.take_others(&mount.entry, places);
     }
+    failpoint::at(Point::PlaceTaken);
     Ok(TakenPlace {
         replaced,
         others,
         left: elsewhere(&mount.entry.device),
         directory: tree,
     })
+}
+
+/// Whether the directory is what is seen at a place. Errors: the kernel's.
+pub fn is_seen_at(directory: &Path, place: &Path) -> io::Result<bool> {
+    let Some(entry) = mount_at(place)? else {
+        return Ok(false);
+    };
+    Ok(Substitute::open(directory)?.is_shown_by(&entry, Path::new("")))
 }
 
 /// Unmounts the directory where it is what is seen at a place, as often as it is.

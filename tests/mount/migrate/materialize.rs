@@ -17,10 +17,10 @@ use crate::support::programs::{run_within, said};
 use crate::support::servers::Server;
 use crate::support::{Mount, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(120);
+pub(super) const WITHIN: Duration = Duration::from_secs(120);
 const WRITERS: usize = 4;
 
-fn command(mount: &Mount, socket: &Path, directory: &Path, args: &[&str]) -> Command {
+pub(super) fn command(mount: &Mount, socket: &Path, directory: &Path, args: &[&str]) -> Command {
     let owner = &Server::shared().owner;
     let mut command = mediafs(["unmount"]);
     command
