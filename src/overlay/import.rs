@@ -302,7 +302,8 @@ impl Import {
             self.sender.drop_step(step).await;
             return Ok(Outcome::Superseded);
         }
-        // Whoever is killed after the request finds the object for what it is.
+        // Whoever follows a kill or a loss of power finds the object for what it is: an edit
+        // that was acknowledged may be one of the old version.
         let expected = step.made();
         let made = expected.as_ref().map_or(0, |made| hash_of(made.as_str()));
         let sending = Record::Sending(Made {
@@ -310,7 +311,7 @@ impl Import {
             made,
             of,
         });
-        let noted = self.core.marks.append(sending, Durable::No);
+        let noted = self.core.append_synced(sending).await;
         noted.map_err(|error| of_old(StoreOp::Put, key, &error))?;
         failpoint::at(Point::ImportNoted);
         let sent = self.sender.make(&step, WriteCondition::IfAbsent).await;

@@ -6,7 +6,9 @@
 //! goes for the daemon at the same moment: what it had asked of S3 has happened or not.
 
 mod disk;
+mod overlay;
 mod served;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

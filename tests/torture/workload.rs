@@ -46,6 +46,17 @@ impl Workload {
         }
     }
 
+    /// On files that are there already.
+    pub fn over(root: &Path, acked: Tree) -> Self {
+        let digests = acked.iter();
+        let legal = digests.map(|(name, body)| (name.clone(), sha256(body)));
+        Self {
+            legal: legal.collect(),
+            acked,
+            ..Self::at(root)
+        }
+    }
+
     /// Runs all of it, or until a call fails because the daemon is dead.
     pub fn run(&mut self) -> io::Result<()> {
         self.leave_open("open", pattern(3 * KIB, 1))?;
@@ -80,6 +91,35 @@ impl Workload {
         self.append("small.txt", b"appended and synced")?;
         self.write("long", pattern(3 * spool_bytes + 7, 4), O_TRUNC)?;
         self.unlink("small.txt")
+    }
+
+    /// What old files are, on which `run_on_old` works.
+    pub fn old() -> Tree {
+        let long = ("long".to_owned(), pattern(12 * MIB + 7, 40));
+        let names = [
+            "removed", "renamed", "appended", "replaced", "taken", "d/1", "d/2", "d/sub/3", "f/1",
+            "f/2", "left/4",
+        ];
+        let short = (41..).zip(names);
+        let short = short.map(|(seed, name)| (name.to_owned(), pattern(900, seed)));
+        short.chain([long]).collect()
+    }
+
+    /// Hides old files.
+    pub fn run_on_old(&mut self) -> io::Result<()> {
+        self.unlink("removed")?;
+        self.rename("renamed", "renamed.html")?;
+        self.append("appended", b"appended and synced")?;
+        self.edit("long", 6 * MIB as u64, b"an edit in the middle")?;
+        self.write("replaced", pattern(1000, 60), O_TRUNC)?;
+        self.rename("taken", "replaced")?;
+        self.unlink("d/1")?;
+        self.rename("d/sub/3", "3")?;
+        self.unlink("f/1")?;
+        self.unlink("f/2")?;
+        fs::remove_dir(self.root.join("f"))?;
+        self.write("removed", pattern(1100, 61), O_CREAT | O_EXCL)?;
+        self.rename("long", "longer")
     }
 
     /// Closes what was left open, too.
@@ -183,7 +223,8 @@ impl Workload {
         self.begin(Change::Content(name.to_owned(), None));
         fs::remove_file(self.root.join(name))?;
         // A removal outlives a power loss once its directory is synced.
-        File::open(&self.root)?.sync_all()?;
+        let path = self.root.join(name);
+        File::open(path.parent().unwrap_or(&self.root))?.sync_all()?;
         self.done();
         Ok(())
     }
@@ -248,6 +289,18 @@ impl Workload {
             names(&self.acked),
             names(&after),
         ))
+    }
+
+    /// The same; of a rename that was under way both names may be there.
+    pub fn check_or_both(&self, seen: &Tree) -> Result<(), String> {
+        if let Some(Change::Rename(from, to)) = &self.under_way {
+            let mut both = self.acked.clone();
+            both.insert(to.clone(), both[from].clone());
+            if *seen == both {
+                return Ok(());
+            }
+        }
+        self.check(seen)
     }
 
     /// No object is half of anything.
