@@ -13,7 +13,7 @@ use crate::store::{
     CreateMultipartRequest, DeleteQueue, DeleteRequest, ETag, Key, LateChanges, LateObject,
     ObjectHeaders, ObjectStore, PartNumber, PutAnswer, PutRequest, StoreAbilities, StoreError,
     StoreErrorKind, StoreHealth, UploadId, UploadPartRequest, WriteCondition, log_failure,
-    told_no_copies, told_refusal,
+    tell_no_copies, tell_refused_bulk_deletes,
 };
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
@@ -127,7 +127,7 @@ pub fn warn_of_refused_writes(probed: &Probed) {
 /// Warns of the conditions that the store does not heed, and of copies.
 pub fn warn_of_missing(abilities: &StoreAbilities) {
     if abilities.copies == Copies::Refused {
-        told_no_copies(None);
+        tell_no_copies(None);
     }
     let missing = abilities.missing();
     if !missing.is_empty() {
@@ -201,7 +201,7 @@ impl Probe<'_> {
         if left.is_some() || !refusal.kind.is_refusal_of_bulk() {
             return (left, BulkDeletes::Taken);
         }
-        told_refusal(&refusal);
+        tell_refused_bulk_deletes(&refusal);
         (None, BulkDeletes::Refused)
     }
 

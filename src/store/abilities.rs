@@ -147,12 +147,12 @@ impl StoreAbilities {
 }
 
 /// To be told once a mount.
-pub fn told_refusal(refusal: &StoreError) {
+pub fn tell_refused_bulk_deletes(refusal: &StoreError) {
     tracing::warn!(error = %refusal, "this store refuses bulk deletes: objects are deleted one by one");
 }
 
 /// To be told once a mount.
-pub fn told_no_copies(refusal: Option<&StoreError>) {
+pub fn tell_no_copies(refusal: Option<&StoreError>) {
     let error = refusal.map(tracing::field::display);
     tracing::warn!(
         error,
@@ -162,7 +162,10 @@ pub fn told_no_copies(refusal: Option<&StoreError>) {
 
 /// What is known of the store now; shared by who asks it and who sends changes.
 #[derive(Debug, Default)]
-pub struct KnownAbilities(Mutex<StoreAbilities>, Mutex<UnansweredBulk>);
+pub struct KnownAbilities {
+    found: Mutex<StoreAbilities>,
+    unanswered_bulk: Mutex<UnansweredBulk>,
+}
 
 /// Bulk deletes that got no answer while a single one did.
 #[derive(Debug, Default)]
@@ -175,38 +178,41 @@ struct UnansweredBulk {
 
 impl KnownAbilities {
     pub fn new(abilities: StoreAbilities) -> Self {
-        Self(Mutex::new(abilities), Mutex::default())
+        Self {
+            found: Mutex::new(abilities),
+            unanswered_bulk: Mutex::default(),
+        }
     }
 
     pub fn get(&self) -> StoreAbilities {
-        let known = *self.0.lock();
-        match self.1.lock().is_left_out() {
+        let found = *self.found.lock();
+        match self.unanswered_bulk.lock().is_left_out() {
             true => StoreAbilities {
                 bulk_deletes: BulkDeletes::Refused,
-                ..known
+                ..found
             },
-            false => known,
+            false => found,
         }
     }
 
     /// The store has refused a condition as something that it does not know.
     pub fn lacks(&self, op: StoreOp) {
-        self.0.lock().set(op, Ability::Missing);
+        self.found.lock().set(op, Ability::Missing);
     }
 
     /// It has taken the same without the condition.
-    pub fn told_lacking(op: StoreOp) {
+    pub fn tell_lacking_condition(op: StoreOp) {
         tracing::warn!(%op, "this store has no such conditional request: comparing before sending");
     }
 
     /// The store has refused a change on a condition that does not hold.
     pub fn heeds(&self, op: StoreOp) {
-        self.0.lock().set(op, Ability::Heeded);
+        self.found.lock().set(op, Ability::Heeded);
     }
 
     /// What was not known is by now, as far as that was found out; whether anything is new.
     pub fn learn(&self, found: &StoreAbilities) -> bool {
-        let mut known = self.0.lock();
+        let mut known = self.found.lock();
         let before = *known;
         for op in known.unknown() {
             known.set(op, found.of(op));
@@ -226,30 +232,30 @@ impl KnownAbilities {
 
     /// The store has refused a bulk delete, and taken its objects one by one.
     pub fn refuses_bulk_deletes(&self, refusal: &StoreError) {
-        let mut known = self.0.lock();
+        let mut known = self.found.lock();
         if known.bulk_deletes != BulkDeletes::Refused {
             known.bulk_deletes = BulkDeletes::Refused;
-            told_refusal(refusal);
+            tell_refused_bulk_deletes(refusal);
         }
     }
 
     /// The store has refused a copy, without a condition too.
     pub fn refuses_copies(&self, refusal: &StoreError) {
-        let before = std::mem::replace(&mut self.0.lock().copies, Copies::Refused);
+        let before = std::mem::replace(&mut self.found.lock().copies, Copies::Refused);
         if before != Copies::Refused {
-            told_no_copies(Some(refusal));
+            tell_no_copies(Some(refusal));
         }
     }
 
     /// A bulk delete was answered.
     pub fn takes_bulk_deletes(&self) {
-        self.1.lock().count = 0;
+        self.unanswered_bulk.lock().count = 0;
     }
 
     /// A bulk delete that was sent then got no answer that can be read, and a single one
     /// did since. Whether objects go one by one from now on, for `BULK_PAUSE`.
     pub fn leaves_bulk_deletes(&self, error: &StoreError, sent: Instant) -> bool {
-        let mut unanswered = self.1.lock();
+        let mut unanswered = self.unanswered_bulk.lock();
         // Those of one moment are one failure.
         if unanswered.last.is_none_or(|last| last <= sent) {
             unanswered.count = unanswered.count.saturating_add(1);

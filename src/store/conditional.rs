@@ -92,7 +92,7 @@ impl Conditional {
             {
                 self.abilities().lacks(op);
                 let answer = send().await;
-                answer.inspect(|_| KnownAbilities::told_lacking(op))
+                answer.inspect(|_| KnownAbilities::tell_lacking_condition(op))
             }
             answer => answer,
         }

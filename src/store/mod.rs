@@ -38,7 +38,8 @@ pub mod s3;
 mod unanswered;
 
 pub use abilities::{
-    Ability, BulkDeletes, Copies, KnownAbilities, StoreAbilities, told_no_copies, told_refusal,
+    Ability, BulkDeletes, Copies, KnownAbilities, StoreAbilities, tell_no_copies,
+    tell_refused_bulk_deletes,
 };
 pub use access_keys::{AccessKeys, GivenKeys, KeySource};
 pub use body::{Body, BodySink, BodySource, BodyStream, SummedBytes, pieces};
