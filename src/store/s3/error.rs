@@ -274,7 +274,7 @@ pub fn kind_of_code(code: &str) -> Option<StoreErrorKind> {
         | "InvalidDigest"
         | "XAmzContentChecksumMismatch"
         | "XAmzContentSHA256Mismatch" => Kind::Corrupt,
-        "NotImplemented" => Kind::Unsupported,
+        "NotImplemented" | "MethodNotAllowed" => Kind::Unsupported,
         // Ceph, Wasabi and others; MinIO; B2.
         "QuotaExceeded"
         | "StorageQuotaExceeded"
@@ -320,7 +320,7 @@ fn kind_of_status(status: u16) -> StoreErrorKind {
         412 => Kind::PreconditionFailed,
         416 => Kind::InvalidRange,
         429 => Kind::Throttled,
-        501 => Kind::Unsupported,
+        405 | 501 => Kind::Unsupported,
         507 => Kind::Full,
         // A 200 whose body is an error that no code explains.
         200..=299 | 500..=599 => Kind::Server,
@@ -361,6 +361,7 @@ mod tests {
         assert_eq!(meaning(413), StoreErrorKind::Rejected);
         assert_eq!(meaning(412), StoreErrorKind::PreconditionFailed);
         assert_eq!(meaning(507), StoreErrorKind::Full);
+        assert_eq!(meaning(405), StoreErrorKind::Unsupported);
         assert_eq!(kind_of(413, None), StoreErrorKind::Rejected);
     }
 

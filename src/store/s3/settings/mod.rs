@@ -63,10 +63,7 @@ pub struct Encryption {
 /// Whether the store has no such setting, rather than a reason against this one.
 pub fn is_unknown(error: &StoreError) -> bool {
     let has = |word: &str| error.detail.contains(word);
-    error.kind == StoreErrorKind::Unsupported
-        || has("MethodNotAllowed")
-        || has("HTTP 405")
-        || has("AccessControlListNotSupported")
+    error.kind == StoreErrorKind::Unsupported || has("AccessControlListNotSupported")
 }
 
 /// What a failed read means, where `absent` is the code for nothing.
