@@ -14,8 +14,8 @@ use super::proof::Proof;
 use super::report::{Again, Done, Line};
 use super::sent_bytes::{ObjectWay, SentBytes, SentObject};
 use crate::store::{
-    CopyRequest, ETag, GetRequest, HeadRequest, ObjectHeaders, ObjectMeta, Placement, StoreError,
-    StoreErrorKind, StoreOp, WriteCondition,
+    CopyRequest, ETag, GetRequest, HeadRequest, Key, LeftOut, ObjectHeaders, ObjectMeta, Placement,
+    Said, StoreError, StoreErrorKind, StoreOp, WriteCondition,
 };
 
 /// Longest object that is read at once, with its headers.
@@ -29,7 +29,8 @@ pub struct Mover {
     /// Longest object that the store copies in one request.
     copy_limit_bytes: u64,
     /// Whether the store copies between the buckets itself.
-    copies: AtomicBool,
+    copies: bool,
+    refused_copies: LeftOut,
     copy_conditions: Tried,
     told_of_tags: AtomicBool,
 }
@@ -38,8 +39,8 @@ pub struct Mover {
 enum Failed {
     /// The store does not copy this one: some do not find what ends in a slash.
     NotCopied,
-    /// The store does not copy between the buckets.
-    CopiesNone(StoreError),
+    /// The store refuses that, for this object or for all.
+    RefusesCopy(StoreError),
     Words(NotMoved),
 }
 
@@ -54,7 +55,8 @@ impl Mover {
             outbox,
             judge,
             copy_limit_bytes,
-            copies: AtomicBool::new(copies),
+            copies,
+            refused_copies: LeftOut::default(),
             copy_conditions: Tried::default(),
             told_of_tags: AtomicBool::new(false),
         }
@@ -70,14 +72,15 @@ impl Mover {
         if self.outbox.is_silent() {
             return Line::error(&object.path, NOT_TRIED);
         }
-        let brought = match self.copies.load(Ordering::Acquire) {
+        let source = self.source().key_of(&object.path);
+        let brought = match self.copies && !self.refused_copies.has(&source) {
             true => match self.copied(object, replaces).await {
                 Err(Failed::NotCopied) => self.sent(object, replaces).await,
-                Err(Failed::CopiesNone(error)) => {
-                    self.stop_copying(&error);
+                Err(Failed::RefusesCopy(error)) => {
+                    self.tell_refused(&object.path, &error, &source);
                     self.sent(object, replaces).await
                 }
-                copied => copied,
+                copied => copied.inspect(|_| self.refused_copies.answered()),
             },
             false => self.sent(object, replaces).await,
         };
@@ -87,19 +90,23 @@ impl Mover {
                 proved.map(|it| it.done(done)).map_err(NotMoved::now)
             }
             Err(Failed::Words(why)) => Err(why),
-            Err(Failed::CopiesNone(error)) => Err((&error).into()),
+            Err(Failed::RefusesCopy(error)) => Err((&error).into()),
             Err(Failed::NotCopied) => Err(NotMoved::now("the store does not copy it")),
         };
         line.unwrap_or_else(|failed| failed.line(&object.path))
     }
 
-    fn stop_copying(&self, error: &StoreError) {
-        if self.copies.swap(false, Ordering::AcqRel) {
-            let text = format!(
+    fn tell_refused(&self, path: &str, error: &StoreError, source: &Key) {
+        let text = match self.refused_copies.failed_for(source) {
+            Said::OfObject { is_news: true } => {
+                format!("the store does not copy {path}: its bytes go through here ({error})")
+            }
+            Said::OfStore { is_news: true } => format!(
                 "the store does not copy from one bucket to the other: bytes go through here ({error})"
-            );
-            self.outbox.operator.tell(&text);
-        }
+            ),
+            Said::OfObject { .. } | Said::OfStore { .. } => return,
+        };
+        self.outbox.operator.tell(&text);
     }
 
     /// The store copies it, with all that is stored with it.
@@ -153,8 +160,12 @@ impl Mover {
             error.kind,
             StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict
         );
+        if error.kind == StoreErrorKind::Archived {
+            // Nor can it be read.
+            return Failed::Words((&error).into());
+        }
         if !is_refused && error.kind != StoreErrorKind::NotFound {
-            return Failed::CopiesNone(error);
+            return Failed::RefusesCopy(error);
         }
         let key = self.source().key_of(&object.path);
         match self.source().store.head(HeadRequest { key }).await {

@@ -1,18 +1,10 @@
 //! Which conditions a store heeds, and whether it has bulk deletes and copies.
 
-use std::time::Duration;
-
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{StoreError, StoreOp};
-
-/// So many bulk deletes without an answer, and a single delete with one after each, say that
-/// the store, or what is before it, has no bulk deletes now.
-const UNANSWERED_LIMIT: u32 = 2;
-/// So long then objects go one by one.
-pub(super) const BULK_PAUSE: Duration = Duration::from_secs(600);
+use super::{Key, LeftOut, Said, StoreError, StoreErrorKind, StoreOp};
 
 /// Whether a store heeds the condition of one kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -164,40 +156,37 @@ pub fn tell_no_copies(refusal: Option<&StoreError>) {
 #[derive(Debug, Default)]
 pub struct KnownAbilities {
     found: Mutex<StoreAbilities>,
-    unanswered_bulk: Mutex<UnansweredBulk>,
-}
-
-/// Bulk deletes that got no answer while a single one did.
-#[derive(Debug, Default)]
-struct UnansweredBulk {
-    /// One after the other.
-    count: u32,
-    last: Option<Instant>,
-    is_told: bool,
+    bulk_deletes: LeftOut,
+    copies: LeftOut,
 }
 
 impl KnownAbilities {
     pub fn new(abilities: StoreAbilities) -> Self {
         Self {
             found: Mutex::new(abilities),
-            unanswered_bulk: Mutex::default(),
+            ..Self::default()
         }
     }
 
     pub fn get(&self) -> StoreAbilities {
-        let found = *self.found.lock();
-        match self.unanswered_bulk.lock().is_left_out() {
-            true => StoreAbilities {
-                bulk_deletes: BulkDeletes::Refused,
-                ..found
-            },
-            false => found,
+        let mut now = *self.found.lock();
+        if self.bulk_deletes.has_all() {
+            now.bulk_deletes = BulkDeletes::Refused;
         }
+        if self.copies.has_all() {
+            now.copies = Copies::Refused;
+        }
+        now
     }
 
     /// The store has refused a condition as something that it does not know.
     pub fn lacks(&self, op: StoreOp) {
         self.found.lock().set(op, Ability::Missing);
+    }
+
+    /// It refuses the same without the condition: nothing is known that was not before.
+    pub fn put_back(&self, op: StoreOp, before: Ability) {
+        self.found.lock().set(op, before);
     }
 
     /// It has taken the same without the condition.
@@ -230,49 +219,60 @@ impl KnownAbilities {
         self.get().missing_or_unknown() == 0
     }
 
-    /// The store has refused a bulk delete, and taken its objects one by one.
-    pub fn refuses_bulk_deletes(&self, refusal: &StoreError) {
-        let mut known = self.found.lock();
-        if known.bulk_deletes != BulkDeletes::Refused {
-            known.bulk_deletes = BulkDeletes::Refused;
-            tell_refused_bulk_deletes(refusal);
+    /// The store has refused a bulk delete that was sent then, and taken its objects one by
+    /// one. One of them may be the reason, such as a key that XML cannot hold.
+    pub fn refuses_bulk_delete(&self, refusal: &StoreError, sent: Instant) {
+        if refusal.kind == StoreErrorKind::Unsupported {
+            let mut found = self.found.lock();
+            let before = std::mem::replace(&mut found.bulk_deletes, BulkDeletes::Refused);
+            if before != BulkDeletes::Refused {
+                tell_refused_bulk_deletes(refusal);
+            }
+            return;
+        }
+        match self.bulk_deletes.failed_for_many(sent) {
+            Said::OfObject { is_news: true } => {
+                tracing::warn!(error = %refusal, "the store refused a bulk delete: its objects are deleted one by one");
+            }
+            Said::OfStore { is_news: true } => tell_refused_bulk_deletes(refusal),
+            Said::OfObject { .. } | Said::OfStore { .. } => {}
         }
     }
 
-    /// The store has refused a copy, without a condition too.
-    pub fn refuses_copies(&self, refusal: &StoreError) {
-        let before = std::mem::replace(&mut self.found.lock().copies, Copies::Refused);
-        if before != Copies::Refused {
-            tell_no_copies(Some(refusal));
+    /// Whether no copy of this object is to be asked for.
+    pub fn leaves_out_copies_of(&self, source: &Key) -> bool {
+        self.found.lock().copies == Copies::Refused || self.copies.has(source)
+    }
+
+    /// The store has refused a copy of this object, without a condition too.
+    pub fn refuses_copy(&self, refusal: &StoreError, source: &Key) {
+        match self.copies.failed_for(source) {
+            Said::OfObject { is_news: true } => {
+                tracing::warn!(error = %refusal, "the store refused to copy an object: it is read and sent again");
+            }
+            Said::OfStore { is_news: true } => tell_no_copies(Some(refusal)),
+            Said::OfObject { .. } | Said::OfStore { .. } => {}
         }
+    }
+
+    /// A copy was made.
+    pub fn takes_copies(&self) {
+        self.copies.answered();
     }
 
     /// A bulk delete was answered.
     pub fn takes_bulk_deletes(&self) {
-        self.unanswered_bulk.lock().count = 0;
+        self.bulk_deletes.answered();
     }
 
     /// A bulk delete that was sent then got no answer that can be read, and a single one
-    /// did since. Whether objects go one by one from now on, for `BULK_PAUSE`.
+    /// did since. Whether objects go one by one from now on.
     pub fn leaves_bulk_deletes(&self, error: &StoreError, sent: Instant) -> bool {
-        let mut unanswered = self.unanswered_bulk.lock();
-        // Those of one moment are one failure.
-        if unanswered.last.is_none_or(|last| last <= sent) {
-            unanswered.count = unanswered.count.saturating_add(1);
-            unanswered.last = Some(Instant::now());
+        let said = self.bulk_deletes.failed_for_many(sent);
+        if said == (Said::OfStore { is_news: true }) {
+            tracing::warn!(%error, "single deletes are answered, and bulk deletes are not: objects are deleted one by one; bulk deletes are tried again in ten minutes");
         }
-        let is_left_out = unanswered.is_left_out();
-        if is_left_out && !std::mem::replace(&mut unanswered.is_told, true) {
-            tracing::warn!(%error, "this store answers single deletes, and no bulk delete: objects are deleted one by one");
-        }
-        is_left_out
-    }
-}
-
-impl UnansweredBulk {
-    fn is_left_out(&self) -> bool {
-        let is_recent = self.last.is_some_and(|last| last.elapsed() < BULK_PAUSE);
-        self.count >= UNANSWERED_LIMIT && is_recent
+        matches!(said, Said::OfStore { .. })
     }
 }
 

@@ -16,7 +16,7 @@ use futures::stream::{self, StreamExt};
 
 use part_copies::PartCopies;
 
-use super::abilities::{Ability, BulkDeletes, Copies, KnownAbilities};
+use super::abilities::{Ability, BulkDeletes, KnownAbilities};
 use super::change::{Change, Leaves};
 use super::request::*;
 use super::{
@@ -92,7 +92,14 @@ impl Conditional {
             {
                 self.abilities().lacks(op);
                 let answer = send().await;
-                answer.inspect(|_| KnownAbilities::tell_lacking_condition(op))
+                match &answer {
+                    Ok(_) => KnownAbilities::tell_lacking_condition(op),
+                    Err(error) if error.kind == StoreErrorKind::Unsupported => {
+                        self.abilities().put_back(op, ability);
+                    }
+                    Err(_) => {}
+                }
+                answer
             }
             answer => answer,
         }
@@ -278,7 +285,7 @@ impl ObjectStore for Conditional {
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
-        if self.abilities().get().copies == Copies::Refused {
+        if self.abilities().leaves_out_copies_of(&request.source) {
             let (kind, op) = (StoreErrorKind::Unsupported, StoreOp::Copy);
             let why = "this store has no CopyObject";
             return Err(StoreError::new(kind, op, request.target, why));
@@ -286,11 +293,14 @@ impl ObjectStore for Conditional {
         let send = || self.store.copy(request.clone());
         let place = (&request.target, &request.condition);
         let answer = self.change(StoreOp::Copy, &request, place, send).await;
-        answer.inspect_err(|error| {
-            if error.kind == StoreErrorKind::Unsupported {
-                self.abilities().refuses_copies(error);
+        match &answer {
+            Ok(_) => self.abilities().takes_copies(),
+            Err(error) if error.is_of_no_copies() => {
+                self.abilities().refuses_copy(error, &request.source);
             }
-        })
+            Err(_) => {}
+        }
+        answer
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {

@@ -25,6 +25,7 @@ mod hedge;
 mod key;
 mod late_changes;
 mod late_until;
+mod left_out;
 #[cfg(test)]
 pub mod memory;
 mod metered;
@@ -61,6 +62,7 @@ pub use health::{Outage, OutageCause, StoreFailure, StoreHealth};
 pub use key::{KEY_LIMIT_BYTES, Key};
 pub use late_changes::LateChanges;
 pub use late_until::LATE_LIMIT;
+pub use left_out::{LEFT_OUT_FOR, LeftOut, Said};
 pub use metered::{Metered, RequestCounters};
 pub use progress::ListProgress;
 pub use proxy_url::ProxyUrl;

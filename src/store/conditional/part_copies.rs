@@ -3,7 +3,6 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -14,8 +13,8 @@ use tokio::sync::Semaphore;
 
 use crate::store::request::*;
 use crate::store::{
-    Body, BodySource, BodyStream, ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreOp,
-    log_failure, pieces,
+    Body, BodySource, BodyStream, ETag, Key, LeftOut, ObjectStore, Said, StoreError,
+    StoreErrorKind, StoreOp, log_failure, pieces,
 };
 
 /// Most bytes of a part that are in memory; a longer one is read twice, the first time for
@@ -28,7 +27,7 @@ const AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub(super) struct PartCopies {
     store: Arc<dyn ObjectStore>,
-    is_missing: AtomicBool,
+    left_out: LeftOut,
     turns: Semaphore,
 }
 
@@ -44,31 +43,49 @@ impl PartCopies {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         Self {
             store,
-            is_missing: AtomicBool::new(false),
+            left_out: LeftOut::default(),
             turns: Semaphore::new(AT_ONCE),
         }
     }
 
     /// Copies inside the store, or reads and sends where it refuses that.
     pub async fn copy(&self, request: UploadPartCopyRequest) -> Result<CompletedPart, StoreError> {
-        if self.is_missing.load(Ordering::Relaxed) {
+        if self.left_out.has(&request.source) {
             return self.read_and_send(request).await;
         }
+        let source = request.source.clone();
         let refusal = match self.store.upload_part_copy(request.clone()).await {
             Err(error) if may_be_missing(error.kind) => error,
-            answer => return answer,
+            Ok(part) => {
+                self.left_out.answered();
+                return Ok(part);
+            }
+            Err(error) => return Err(error),
         };
         let part = self.read_and_send(request).await?;
-        // Another refusal may be about this object: a copy of few bytes is none on AWS.
-        if is_of_store(&refusal) && !self.is_missing.swap(true, Ordering::Relaxed) {
-            log_failure!(
-                warn,
-                &refusal,
-                [],
-                "this store has no UploadPartCopy: what stays of a long file is read and sent again"
-            );
+        // Another refusal may be about this range: a copy of few bytes is none on AWS.
+        if is_of_store(&refusal) {
+            self.tell(&refusal, self.left_out.failed_for(&source));
         }
         Ok(part)
+    }
+
+    fn tell(&self, refusal: &StoreError, said: Said) {
+        match said {
+            Said::OfObject { is_news: true } => log_failure!(
+                warn,
+                refusal,
+                [],
+                "the store refused to copy a part: what stays of the file is read and sent again"
+            ),
+            Said::OfStore { is_news: true } => log_failure!(
+                warn,
+                refusal,
+                [],
+                "this store has no UploadPartCopy: what stays of a long file is read and sent again"
+            ),
+            Said::OfObject { .. } | Said::OfStore { .. } => {}
+        }
     }
 
     async fn read_and_send(
@@ -113,7 +130,7 @@ fn is_of_store(refusal: &StoreError) -> bool {
     matches!(
         refusal.kind,
         StoreErrorKind::Unsupported | StoreErrorKind::Malformed
-    ) || refusal.code.as_deref() == Some("MethodNotAllowed")
+    )
 }
 
 impl Version {

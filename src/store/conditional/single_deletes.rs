@@ -44,7 +44,7 @@ impl Conditional {
                 Err(error) => error,
             };
             if error.kind.is_refusal_of_bulk() {
-                failed.extend(self.after_refusal(rest, &error).await);
+                failed.extend(self.after_refusal(rest, &error, began).await);
                 return Ok(failed);
             }
             if rest.is_empty() || !may_lack_bulk_deletes(error.kind) {
@@ -69,13 +69,14 @@ impl Conditional {
         &self,
         requests: Vec<DeleteRequest>,
         refusal: &StoreError,
+        sent: Instant,
     ) -> Vec<(Key, StoreError)> {
         let count = requests.len();
         let failed = self.delete_one_by_one(requests).await;
         let same = failed.iter().filter(|(_, it)| it.kind == refusal.kind);
         // Otherwise it is about the objects, or about all deletes.
         if same.count() < count {
-            self.abilities().refuses_bulk_deletes(refusal);
+            self.abilities().refuses_bulk_delete(refusal, sent);
         }
         failed
     }
@@ -173,12 +174,26 @@ mod tests {
             StoreErrorKind::PreconditionFailed,
         ] {
             let (faulty, store, requests) = with_objects(kind).await;
-            for _ in 0..2 {
-                let failed = store.delete_many(requests.clone()).await.unwrap();
+            for of_bulk in [&requests[..3], &requests[3..], &requests] {
+                let failed = store.delete_many(of_bulk.to_vec()).await.unwrap();
                 assert!(failed.is_empty(), "{kind:?}: {failed:?}");
             }
-            assert_eq!(faulty.seen(StoreOp::DeleteMany), 1, "{kind:?}");
+            assert_eq!(faulty.seen(StoreOp::DeleteMany), 2, "{kind:?}");
         }
+    }
+
+    /// A key that XML cannot hold makes its bulk delete one that nobody can read.
+    #[tokio::test]
+    async fn one_bulk_delete_that_is_refused_says_nothing_of_the_next() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::Rejected).await;
+        for nth in [2, 4, 6] {
+            faulty.plan(StoreOp::DeleteMany, nth, Fault::Twice);
+        }
+        for of_bulk in requests.iter().chain(&requests).take(7) {
+            let bulk = vec![of_bulk.clone()];
+            assert!(store.delete_many(bulk).await.unwrap().is_empty());
+        }
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 7);
     }
 
     #[tokio::test]
@@ -196,7 +211,7 @@ mod tests {
     async fn bulk_deletes_without_an_answer_are_tried_again_later() {
         let (faulty, store, requests) = with_objects(StoreErrorKind::Server).await;
         store.delete_many(requests.clone()).await.unwrap();
-        tokio::time::sleep(crate::store::abilities::BULK_PAUSE).await;
+        tokio::time::sleep(crate::store::LEFT_OUT_FOR).await;
         store.delete_many(requests).await.unwrap();
         assert_eq!(faulty.seen(StoreOp::DeleteMany), 3);
     }
@@ -218,12 +233,11 @@ mod tests {
     #[tokio::test]
     async fn in_an_outage_one_delete_is_asked_for_and_not_each() {
         let (faulty, store, requests) = with_objects(StoreErrorKind::Unsupported).await;
-        store.abilities().refuses_bulk_deletes(&StoreError::new(
-            StoreErrorKind::Unsupported,
-            StoreOp::DeleteMany,
-            Key::new(""),
-            "none",
-        ));
+        let (kind, op) = (StoreErrorKind::Unsupported, StoreOp::DeleteMany);
+        let refusal = StoreError::new(kind, op, Key::new(""), "none");
+        store
+            .abilities()
+            .refuses_bulk_delete(&refusal, Instant::now());
         let many: Vec<_> = requests.iter().cycle().take(1000).cloned().collect();
         for nth in 1..2000 {
             faulty.plan(StoreOp::Delete, nth, Fault::Before(StoreErrorKind::Server));

@@ -194,6 +194,22 @@ fn a_store_that_does_not_copy_between_buckets_is_told_and_bytes_go_through() {
 }
 
 #[test]
+fn an_object_that_the_store_does_not_copy_says_nothing_of_the_others() {
+    let places = Places::new();
+    places.some_objects();
+    let refused = Fault::Answer(403, "AccessDenied");
+    let odd = Rule::on("CopyObject", refused).key("moved/public/a.png");
+    places.all.proxy.rule(odd.always());
+    let ended = places.ends(&["--yes"], 0);
+    let said = &ended.said;
+    assert!(said.contains("does not copy public/a.png"), "{said}");
+    assert!(!said.contains("from one bucket"), "{said}");
+    // The store does not find what ends in a slash.
+    assert_eq!((ended.count("sent"), ended.count("copied")), (2, 5));
+    places.assert_equal();
+}
+
+#[test]
 fn what_differs_is_replaced_what_is_more_is_deleted_if_asked_and_what_others_write_stays() {
     let places = Places::new();
     places.some_objects();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use super::{plan, said_once};
 use crate::support::proxy::{Fault, Rule};
@@ -10,21 +11,28 @@ use crate::support::{DURABILITIES, pattern};
 const LONG: usize = 20 << 20;
 const MISSING: Fault = Fault::Answer(501, "NotImplemented");
 
+fn append(path: &Path, bytes: &[u8]) {
+    let mut file = fs::File::options().append(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.sync_all().unwrap();
+}
+
 #[test]
 fn without_copies_of_parts_a_long_file_is_appended_to_overwritten_and_cut() {
     for durability in DURABILITIES {
         let (plan, proxy) = plan();
         proxy.rule(Rule::on("UploadPartCopy", MISSING).of_store());
         let mut bytes = pattern(LONG, 1);
-        plan.client.put(&plan.bucket, "f", &bytes);
+        for name in ["f", "g"] {
+            plan.client.put(&plan.bucket, name, &bytes);
+        }
         let mount = plan.durability(durability).start();
         let path = mount.path("f");
-        let mut file = fs::File::options().append(true).open(&path).unwrap();
-        file.write_all(b"at the end").unwrap();
-        file.sync_all().unwrap();
-        drop(file);
+        append(&path, b"at the end");
+        append(&mount.path("g"), b"at the end");
         bytes.extend_from_slice(b"at the end");
         mount.wait_until_uploaded("f", &bytes);
+        mount.wait_until_uploaded("g", &bytes);
         let file = fs::File::options().write(true).open(&path).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, b"within", 7 << 20).unwrap();
         file.sync_all().unwrap();
@@ -39,6 +47,9 @@ fn without_copies_of_parts_a_long_file_is_appended_to_overwritten_and_cut() {
         mount.wait_until_uploaded("f", &bytes);
         assert!(mount.lost_and_found().is_empty());
         said_once(&mount, "this store has no UploadPartCopy");
+        // Of each file one part, and those that were under way.
+        let asked = proxy.seen("UploadPartCopy");
+        assert!(asked <= 8, "{asked} copies of parts");
     }
 }
 
@@ -48,7 +59,7 @@ fn without_copies_files_and_directories_move_with_what_is_stored_with_them() {
         let (plan, proxy) = plan();
         let missing = |op| match is_of_store {
             true => Rule::on(op, MISSING).of_store(),
-            false => Rule::on(op, MISSING).always(),
+            false => Rule::on(op, Fault::Answer(405, "MethodNotAllowed")).always(),
         };
         proxy.rule(missing("CopyObject"));
         proxy.rule(missing("UploadPartCopy"));
@@ -82,6 +93,38 @@ fn without_copies_files_and_directories_move_with_what_is_stored_with_them() {
             .lines()
             .find(|line| line.contains("ignores If-Match") && line.contains("CopyObject"));
         assert_eq!(wrong, None);
-        assert!(proxy.seen("CopyObject") <= 2);
+        // Of two objects, with the condition and without.
+        assert!(proxy.seen("CopyObject") <= 4);
+    }
+}
+
+#[test]
+fn an_object_that_is_not_copied_says_nothing_of_the_next() {
+    let (plan, proxy) = plan();
+    for (op, key) in [("CopyObject", "odd-moved"), ("UploadPartCopy", "odd-long")] {
+        proxy.rule(Rule::on(op, MISSING).key(key).always());
+    }
+    let long = pattern(LONG, 3);
+    for key in ["odd-long", "long"] {
+        plan.client.put(&plan.bucket, key, &long);
+    }
+    let mount = plan.start();
+    for name in ["odd", "a", "b"] {
+        fs::write(mount.path(name), name).unwrap();
+        fs::rename(mount.path(name), mount.path(format!("{name}-moved"))).unwrap();
+        mount.wait_until_uploaded(&format!("{name}-moved"), name.as_bytes());
+    }
+    for name in ["odd-long", "long"] {
+        append(&mount.path(name), b"more");
+        mount.wait_until_uploaded(name, &[&long[..], b"more"].concat());
+    }
+    for op in ["CopyObject", "UploadPartCopy"] {
+        assert!(proxy.answered_bytes(op) > 0, "others are copied: {op}");
+    }
+    said_once(&mount, "the store refused to copy an object");
+    said_once(&mount, "the store refused to copy a part");
+    let log = mount.log();
+    for of_store in ["this store has no", "no such conditional request"] {
+        assert!(!log.contains(of_store), "{of_store}: {log}");
     }
 }

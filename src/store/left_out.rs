@@ -1,0 +1,168 @@
+//! Requests of one kind that the store fails for while it answers others: they are left
+//! out for a while.
+//!
+//! One failure may be about its object, or about one of many. A second one, for others and
+//! with none answered between them, says that the store, or what is before it, has no such
+//! requests now.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::Key;
+
+/// So long requests are left out.
+pub const LEFT_OUT_FOR: Duration = Duration::from_secs(600);
+/// Objects that are remembered; where there are more, all of them are asked for again.
+const KEYS_LIMIT: usize = 1000;
+
+/// What the store fails for of one kind of request.
+#[derive(Debug, Default)]
+pub struct LeftOut(Mutex<Failures>);
+
+#[derive(Debug, Default)]
+struct Failures {
+    /// Of which objects, and when.
+    of: HashMap<Key, Instant>,
+    /// The last one, unless such a request was answered since.
+    last: Option<(Option<Key>, Instant)>,
+    /// When two had failed.
+    since: Option<Instant>,
+    is_one_told: bool,
+    is_all_told: bool,
+}
+
+/// What a failure says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// It may be about its object; whether it is the first one of all.
+    OfObject { is_news: bool },
+    /// The store has no such requests; whether that is known for the first time.
+    OfStore { is_news: bool },
+}
+
+impl LeftOut {
+    /// Whether none is to be sent for this object.
+    pub fn has(&self, key: &Key) -> bool {
+        let failures = self.0.lock();
+        let failed = failures.of.get(key);
+        failures.has_all() || failed.is_some_and(|at| at.elapsed() < LEFT_OUT_FOR)
+    }
+
+    /// Whether none is to be sent at all.
+    pub fn has_all(&self) -> bool {
+        self.0.lock().has_all()
+    }
+
+    /// The store has answered one.
+    pub fn answered(&self) {
+        let mut failures = self.0.lock();
+        failures.last = None;
+        failures.since = None;
+    }
+
+    /// One for this object has failed.
+    pub fn failed_for(&self, key: &Key) -> Said {
+        let mut failures = self.0.lock();
+        let now = Instant::now();
+        if failures.of.len() >= KEYS_LIMIT {
+            failures.of.clear();
+        }
+        failures.of.insert(key.clone(), now);
+        let before = failures.last.replace((Some(key.clone()), now));
+        let is_second = before.is_some_and(|(other, _)| other.as_ref() != Some(key));
+        failures.say(is_second, now)
+    }
+
+    /// One for many objects that was sent then has failed: the next one is for others.
+    pub fn failed_for_many(&self, sent: Instant) -> Said {
+        let mut failures = self.0.lock();
+        let now = Instant::now();
+        // Those of one moment are one failure.
+        let before = failures.last.take_if(|(_, at)| *at <= sent);
+        failures.last.get_or_insert((None, now));
+        failures.say(before.is_some(), now)
+    }
+}
+
+impl Failures {
+    fn has_all(&self) -> bool {
+        self.since.is_some_and(|at| at.elapsed() < LEFT_OUT_FOR)
+    }
+
+    fn say(&mut self, is_second: bool, now: Instant) -> Said {
+        if is_second || self.since.is_some() {
+            self.since = Some(now);
+            let is_news = !std::mem::replace(&mut self.is_all_told, true);
+            return Said::OfStore { is_news };
+        }
+        let is_news = !std::mem::replace(&mut self.is_one_told, true);
+        Said::OfObject { is_news }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(1);
+
+    async fn fails(left_out: &LeftOut, key: &str) -> Said {
+        tokio::time::advance(TICK).await;
+        left_out.failed_for(&Key::new(key))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_of_its_object_until_another_object_fails_too() {
+        let left_out = LeftOut::default();
+        let [a, b] = ["a", "b"].map(Key::new);
+        for is_news in [true, false] {
+            assert_eq!(fails(&left_out, "a").await, Said::OfObject { is_news });
+        }
+        assert!(left_out.has(&a) && !left_out.has(&b));
+        for is_news in [true, false] {
+            assert_eq!(fails(&left_out, "b").await, Said::OfStore { is_news });
+        }
+        assert!(left_out.has(&Key::new("c")));
+        tokio::time::advance(LEFT_OUT_FOR).await;
+        assert!(!left_out.has(&a) && !left_out.has_all());
+        // It has not changed: once is enough.
+        let said = fails(&left_out, "d").await;
+        assert_eq!(said, Said::OfStore { is_news: false });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_with_an_answer_between_them_are_of_their_objects() {
+        let left_out = LeftOut::default();
+        for key in ["a", "b", "c"] {
+            left_out.answered();
+            fails(&left_out, key).await;
+        }
+        assert!(!left_out.has_all());
+        assert!(left_out.has(&Key::new("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_requests_for_many_objects_those_of_one_moment_are_one_failure() {
+        let left_out = LeftOut::default();
+        let sent = Instant::now();
+        for is_news in [true, false] {
+            tokio::time::advance(TICK).await;
+            assert_eq!(left_out.failed_for_many(sent), Said::OfObject { is_news });
+        }
+        let said = left_out.failed_for_many(Instant::now());
+        assert_eq!(said, Said::OfStore { is_news: true });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_objects_that_are_remembered_have_a_bound() {
+        let left_out = LeftOut::default();
+        for number in 0..=KEYS_LIMIT {
+            left_out.answered();
+            fails(&left_out, &number.to_string()).await;
+        }
+        assert_eq!(left_out.0.lock().of.len(), 1);
+    }
+}
