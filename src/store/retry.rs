@@ -35,6 +35,9 @@ const DAMAGED_ATTEMPTS: u32 = 4;
 const MALFORMED_ATTEMPTS: u32 = 6;
 /// Attempts at a bulk delete that the store does not answer, or not so that it can be read.
 const BULK_ATTEMPTS: u32 = 3;
+/// Of the deadline, the share for a bulk delete: it is followed by a single delete, and by
+/// another one.
+const BULKS_IN_DEADLINE: u32 = 2;
 /// Of the time that is left, the share that a server's wish for a pause may take:
 /// the rest is for the last attempt.
 const PAUSE_SHARE: f64 = 0.9;
@@ -149,7 +152,10 @@ impl Retry {
         let share = self.attempt_limit();
         let extra = Duration::from_secs(request.body_bytes / SLOWEST_BYTES_PER_SECOND);
         // A long transfer that failed counts as one attempt; quick failures count their time.
-        let mut left = self.request_timeout;
+        let mut left = match request.op {
+            StoreOp::DeleteMany => self.request_timeout / BULKS_IN_DEADLINE,
+            _ => self.request_timeout,
+        };
         let mut backoff = BACKOFF_FIRST;
         let mut maybe_applied = false;
         for attempts in 1.. {
@@ -253,8 +259,7 @@ impl Retry {
             {
                 attempts < BULK_ATTEMPTS
             }
-            // The second one looks at what the first has done.
-            StoreErrorKind::TimedOut if error.op == StoreOp::DeleteMany => attempts < 2,
+            StoreErrorKind::TimedOut if error.op == StoreOp::DeleteMany => false,
             // The next answer may be whole; that of a store of another kind never is.
             StoreErrorKind::Malformed if error.op.asks() || error.op == StoreOp::UploadPartCopy => {
                 attempts < MALFORMED_ATTEMPTS
@@ -396,6 +401,22 @@ mod tests {
             let longest = ATTEMPTS_IN_DEADLINE * Duration::from_secs(attempt_seconds) + TICK;
             assert!(began.elapsed() <= longest, "{:?}", began.elapsed());
             assert!(began.elapsed() > Duration::from_secs(attempt_seconds));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_bulk_deletes_without_an_answer_take_no_longer_than_the_deadline() {
+        for fault in [Fault::Stall, Fault::Before(StoreErrorKind::Server)] {
+            let (faulty, store) = stack();
+            for nth in 1..100 {
+                faulty.plan(StoreOp::DeleteMany, nth, fault);
+            }
+            let began = Instant::now();
+            for _ in 0..BULKS_IN_DEADLINE {
+                let bulk = vec![DeleteRequest::any(Key::new("k"))];
+                drop(store.delete_many(bulk).await);
+            }
+            assert!(began.elapsed() <= LIMIT + TICK, "{:?}", began.elapsed());
         }
     }
 

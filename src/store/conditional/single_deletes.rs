@@ -57,7 +57,9 @@ impl Conditional {
                 Err(no_answer) if no_answer.kind.is_no_answer() => return Err(error),
                 answer => failed.extend(answer.err().map(|error| (key, error))),
             }
-            if self.abilities().leaves_bulk_deletes(&error, began) {
+            let is_left_out = self.abilities().leaves_bulk_deletes(&error, began);
+            // The next one could take as long.
+            if is_left_out || error.kind == StoreErrorKind::TimedOut {
                 failed.extend(self.delete_one_by_one(rest).await);
                 return Ok(failed);
             }
@@ -194,6 +196,22 @@ mod tests {
             assert!(store.delete_many(bulk).await.unwrap().is_empty());
         }
         assert_eq!(faulty.seen(StoreOp::DeleteMany), 7);
+    }
+
+    #[tokio::test]
+    async fn after_a_bulk_delete_without_an_answer_in_time_its_objects_go_one_by_one() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::TimedOut).await;
+        for of_bulk in [&requests[..2], &requests[2..], &requests] {
+            assert!(
+                store
+                    .delete_many(of_bulk.to_vec())
+                    .await
+                    .unwrap()
+                    .is_empty()
+            );
+        }
+        // One for each until it is known that none is answered.
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 2);
     }
 
     #[tokio::test]

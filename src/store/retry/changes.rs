@@ -351,7 +351,9 @@ mod tests {
                 let changed = change(&store, op, &etag).await;
                 let sent = faulty.seen(op) - before;
                 let what = format!("{op} {is_applied}");
-                assert_eq!(sent, if is_applied { 1 } else { 2 }, "{what}");
+                // In place of a second bulk delete each object is deleted by itself.
+                let is_sent_again = !is_applied && op != StoreOp::DeleteMany;
+                assert_eq!(sent, 1 + u64::from(is_sent_again), "{what}");
                 match changed {
                     Ok(()) => assert!(!is_applied || key == "f", "{what}"),
                     // Whoever asked finds out that it is its own.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use super::{WITHIN, plan, said_once};
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
@@ -230,6 +231,34 @@ fn bulk_deletes_that_nothing_answers_in_s3s_words_go_one_by_one() {
         make_files(&mount, "second");
         assert_eq!(mount.object("d/42").unwrap(), b"second");
         assert!(rm(&mount.path("d")).status.success());
+        said_once(&mount, UNANSWERED);
+        stops_without_a_delete(mount, &proxy);
+    }
+}
+
+#[test]
+fn bulk_deletes_that_hang_go_one_by_one_within_the_request_timeout() {
+    const TIMEOUT: Duration = Duration::from_secs(15);
+    for durability in DURABILITIES {
+        let (plan, proxy) = plan();
+        let plan = plan.set("--request-timeout", "15s");
+        let mount = plan.durability(durability).start();
+        make_files(&mount, "first");
+        proxy.rule(Rule::on("DeleteObjects", Fault::Stall).always());
+        let began = Instant::now();
+        let gone = rm(&mount.path("d"));
+        assert!(gone.status.success(), "{gone:?}");
+        mount.wait_for_keys("nothing", <[String]>::is_empty);
+        let took = began.elapsed();
+        assert!(took < TIMEOUT, "{took:?}");
+        // A second one that hangs says that none is answered.
+        make_files(&mount, "second");
+        assert!(rm(&mount.path("d")).status.success());
+        make_files(&mount, "third");
+        let asked = proxy.seen("DeleteObjects");
+        assert!(rm(&mount.path("d")).status.success());
+        mount.wait_for_keys("nothing", <[String]>::is_empty);
+        assert_eq!(proxy.seen("DeleteObjects"), asked);
         said_once(&mount, UNANSWERED);
         stops_without_a_delete(mount, &proxy);
     }
