@@ -43,15 +43,17 @@ impl AppFolder {
     }
 }
 
-/// Makes it where nothing is in it. Its lack is told, and no reason not to mount.
-pub async fn provide(store: &dyn ObjectStore, config: &Config) {
+/// Makes it where nothing is in it, on a store that is not `unserved`: one that has just not
+/// taken an object. Its lack is told, and no reason not to mount.
+pub async fn provide(store: &dyn ObjectStore, config: &Config, unserved: Option<&StoreError>) {
     let Some(folder) = AppFolder::of(config) else {
         return;
     };
-    let made = match folder.is_there(store).await {
-        Ok(true) => Ok(()),
-        Ok(false) => folder.make(store).await,
-        Err(error) => Err(error),
+    let made = match (folder.is_there(store).await, unserved) {
+        (Ok(true), _) => Ok(()),
+        (Ok(false), Some(error)) => Err(error.clone()),
+        (Ok(false), None) => folder.make(store).await,
+        (Err(error), _) => Err(error),
     };
     if let Err(error) = made {
         tracing::warn!(%error, key = %folder.marker(), "authentik's folder cannot be made");

@@ -68,10 +68,12 @@ pub async fn connect(
 ) -> anyhow::Result<Connected> {
     let health = StoreHealth::default();
     let metered = Arc::new(Metered::new(s3.clone(), counters.clone()));
-    let store = Retry::new(metered, config.s3.request_timeout, health.clone());
-    let store = store.counted_by(counters);
+    let retry = || {
+        let retry = Retry::new(metered.clone(), config.s3.request_timeout, health.clone());
+        retry.counted_by(counters.clone())
+    };
+    let store = Arc::new(retry());
     let unanswered = store.unanswered().clone();
-    let store = Arc::new(store);
     let connected = |probed: Probed| {
         let abilities = Arc::new(KnownAbilities::new(probed.abilities));
         let late = LateChanges::new(unanswered.clone(), abilities);
@@ -103,8 +105,9 @@ pub async fn connect(
     if access::configured(config) == Access::ReadOnly {
         return Ok(connected(Probed::default()));
     }
-    let probed = probe::abilities(&*store, &config.prefix).await;
-    app_folder::provide(&*store, config).await;
+    // A mount does not wait for a store that takes no objects: it is asked again later.
+    let probed = probe::abilities(&retry().with_few_attempts(), &config.prefix).await;
+    app_folder::provide(&*store, config, probed.unserved()).await;
     probe::warn_of_missing(&probed.abilities);
     probe::warn_of_refused_writes(&probed);
     Ok(connected(probed))

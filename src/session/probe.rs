@@ -35,6 +35,14 @@ pub struct Probed {
     pub refused: Option<StoreError>,
 }
 
+impl Probed {
+    /// Why the store takes no object, where another attempt would only take longer.
+    pub fn unserved(&self) -> Option<&StoreError> {
+        let refused = self.refused.as_ref();
+        refused.filter(|error| error.kind.is_no_answer())
+    }
+}
+
 /// Finds out which conditions the store heeds, with four scratch objects of one
 /// byte and changes of them on a condition that does not hold.
 ///

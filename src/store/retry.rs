@@ -38,6 +38,8 @@ const BULK_ATTEMPTS: u32 = 3;
 /// Of the deadline, the share for a bulk delete: it is followed by a single delete, and by
 /// another one.
 const BULKS_IN_DEADLINE: u32 = 2;
+/// Attempts of who does not wait for a store that fails.
+const FEW_ATTEMPTS: u32 = 3;
 /// Of the time that is left, the share that a server's wish for a pause may take:
 /// the rest is for the last attempt.
 const PAUSE_SHARE: f64 = 0.9;
@@ -52,11 +54,20 @@ struct Request<'a> {
     changes: &'a [Change],
 }
 
+/// How long failures are borne that may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    RequestTimeout,
+    /// For what can be asked again later.
+    FewAttempts,
+}
+
 /// Repeats what failed for a passing reason, until a deadline.
 #[derive(Debug)]
 pub struct Retry {
     store: Arc<dyn ObjectStore>,
     request_timeout: Duration,
+    patience: Patience,
     health: StoreHealth,
     unanswered: Arc<Unanswered>,
     counters: Arc<RequestCounters>,
@@ -75,6 +86,7 @@ impl Retry {
         Self {
             store,
             request_timeout,
+            patience: Patience::RequestTimeout,
             health,
             unanswered: Arc::default(),
             counters: Arc::default(),
@@ -86,6 +98,15 @@ impl Retry {
     /// Counts retries, and attempts without an answer, with the rest of what is sent.
     pub fn counted_by(self, counters: Arc<RequestCounters>) -> Self {
         Self { counters, ..self }
+    }
+
+    /// Gives up after a few failures, and after an attempt without an answer in time; only a
+    /// store that asks for a pause gets it.
+    pub fn with_few_attempts(self) -> Self {
+        Self {
+            patience: Patience::FewAttempts,
+            ..self
+        }
     }
 
     /// Changes that got no answer.
@@ -243,6 +264,9 @@ impl Retry {
 
     /// Whether the same request may succeed if it is sent again.
     fn is_retryable(&self, error: &StoreError, attempts: u32) -> bool {
+        if self.patience == Patience::FewAttempts && may_be_applied(error.kind) {
+            return error.kind != StoreErrorKind::TimedOut && attempts < FEW_ATTEMPTS;
+        }
         match error.kind {
             // Those that were good may be about to be replaced.
             StoreErrorKind::Credentials => error.retry_after.is_some() || self.health.has_served(),
@@ -401,6 +425,27 @@ mod tests {
             let longest = ATTEMPTS_IN_DEADLINE * Duration::from_secs(attempt_seconds) + TICK;
             assert!(began.elapsed() <= longest, "{:?}", began.elapsed());
             assert!(began.elapsed() > Duration::from_secs(attempt_seconds));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_is_given_up_soon_by_who_can_ask_again_later() {
+        let faults = [
+            (Fault::Before(StoreErrorKind::Server), 3, 1),
+            (Fault::Before(StoreErrorKind::Unreachable), 3, 1),
+            (Fault::Stall, 1, 10),
+        ];
+        for (fault, attempts, at_most_seconds) in faults {
+            let (faulty, store) = stack();
+            let store = store.with_few_attempts();
+            for nth in 1..100 {
+                faulty.plan(StoreOp::Put, nth, fault);
+            }
+            let began = Instant::now();
+            assert!(store.put(put(WriteCondition::Always)).await.is_err());
+            assert_eq!(faulty.seen(StoreOp::Put), attempts, "{fault:?}");
+            let at_most = Duration::from_secs(at_most_seconds) + TICK;
+            assert!(began.elapsed() <= at_most, "{:?}", began.elapsed());
         }
     }
 

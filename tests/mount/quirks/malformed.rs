@@ -153,3 +153,21 @@ fn a_store_that_takes_no_objects_is_told_at_the_mount() {
         );
     }
 }
+
+#[test]
+fn a_mount_does_not_wait_for_a_store_that_takes_no_objects() {
+    const TIMEOUT: Duration = Duration::from_secs(60);
+    for fault in [Fault::Answer(500, "InternalError"), Fault::Reset] {
+        let (plan, proxy) = plan();
+        proxy.rule(Rule::on("PutObject", fault).of_store());
+        let plan = plan.set("--request-timeout", "60s");
+        let began = Instant::now();
+        let mount = plan.start();
+        let took = began.elapsed();
+        assert!(took < TIMEOUT / 2, "{fault:?}: {took:?}");
+        // It is asked again once it does.
+        proxy.heal();
+        fs::write(mount.path("f"), "bytes").unwrap();
+        mount.wait_until_uploaded("f", b"bytes");
+    }
+}
