@@ -23,6 +23,10 @@ impl StoreLog for Journal {
         self.append(record, Durable::No)
     }
 
+    fn sync(&self) -> io::Result<()> {
+        self.log.sync()
+    }
+
     fn settled(&self, keys: &[Key]) {
         for key in keys {
             self.append_or_log(Record::Deleted { key: key.clone() });

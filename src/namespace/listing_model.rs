@@ -39,6 +39,10 @@ impl StoreLog for NoLog {
     fn delete_pending(&self, _: &DeletePending) -> io::Result<()> {
         Ok(())
     }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn settled(&self, _: &[Key]) {}
     fn late(&self, _: &Key, _: &[LateObject]) -> io::Result<()> {
         Ok(())

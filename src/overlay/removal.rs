@@ -170,8 +170,14 @@ impl StoreLog for OverlayLog {
         whited_out.inspect_err(|_| self.journal.settled(std::slice::from_ref(&pending.key)))
     }
 
+    /// What was sent of an old file goes with it: it would be there again.
     fn sync_pending(&self) -> io::Result<()> {
-        self.core.sync()
+        self.core.sync()?;
+        self.journal.sync()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.journal.sync()
     }
 
     fn settled(&self, keys: &[Key]) {

@@ -107,16 +107,16 @@ impl Workload {
 
     /// Hides old files.
     pub fn run_on_old(&mut self) -> io::Result<()> {
-        self.unlink("removed")?;
+        self.unlink_old("removed")?;
         self.rename("renamed", "renamed.html")?;
         self.append("appended", b"appended and synced")?;
         self.edit("long", 6 * MIB as u64, b"an edit in the middle")?;
         self.write("replaced", pattern(1000, 60), O_TRUNC)?;
         self.rename("taken", "replaced")?;
-        self.unlink("d/1")?;
+        self.unlink_old("d/1")?;
         self.rename("d/sub/3", "3")?;
-        self.unlink("f/1")?;
-        self.unlink("f/2")?;
+        self.unlink_old("f/1")?;
+        self.unlink_old("f/2")?;
         fs::remove_dir(self.root.join("f"))?;
         self.write("removed", pattern(1100, 61), O_CREAT | O_EXCL)?;
         self.rename("long", "longer")
@@ -225,6 +225,14 @@ impl Workload {
         // A removal outlives a power loss once its directory is synced.
         let path = self.root.join(name);
         File::open(path.parent().unwrap_or(&self.root))?.sync_all()?;
+        self.done();
+        Ok(())
+    }
+
+    /// One that outlives a power loss by itself.
+    fn unlink_old(&mut self, name: &str) -> io::Result<()> {
+        self.begin(Change::Content(name.to_owned(), None));
+        fs::remove_file(self.root.join(name))?;
         self.done();
         Ok(())
     }

@@ -61,6 +61,10 @@ impl StoreLog for MemoryLog {
         Ok(())
     }
 
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn settled(&self, keys: &[Key]) {
         self.settled.fetch_add(keys.len(), Ordering::Relaxed);
         self.pending.lock().retain(|key| !keys.contains(key));

@@ -16,6 +16,8 @@ pub trait StoreLog: Send + Sync + fmt::Debug {
     fn sync_pending(&self) -> io::Result<()> {
         Ok(())
     }
+    /// All that was noted outlives a power loss once this returns. Errors: the disk's.
+    fn sync(&self) -> io::Result<()>;
     fn settled(&self, keys: &[Key]);
     /// One of these may come to be under the key, and is to be deleted then.
     fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()>;
