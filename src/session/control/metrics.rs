@@ -3,47 +3,23 @@
 //!
 //! Names: prometheus.io/docs/practices/naming. `mediafs help metrics` lists them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet,
-    prometheus_text,
-};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
+use super::answers::{Amount, HealthState, Status};
+use super::metric_sink::Metrics;
 
-use super::answers::{Amount, HealthState, LatencyStatus, Status};
-
-pub use prometheus_text::CONTENT_TYPE;
-
-/// What a scrape is answered with.
-pub fn text(status: Status) -> Result<String, fmt::Error> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape(status)));
-    let mut text = String::new();
-    prometheus_text::encode(&mut text, &registry)?;
-    Ok(text)
+/// Writes every metric.
+pub fn write(to: &mut impl Metrics, status: &Status) -> fmt::Result {
+    mount(to, status)?;
+    unsent(to, status)?;
+    spool(to, status)?;
+    cache(to, status)?;
+    calls(to, status)?;
+    requests(to, status)?;
+    process(to, status)
 }
 
-#[derive(Debug)]
-struct Scrape(Status);
-
-impl Collector for Scrape {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (status, mut to) = (&self.0, Metrics(encoder));
-        mount(&mut to, status)?;
-        unsent(&mut to, status)?;
-        spool(&mut to, status)?;
-        cache(&mut to, status)?;
-        calls(&mut to, status)?;
-        requests(&mut to, status)?;
-        process(&mut to, status)
-    }
-}
-
-fn mount(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
+fn mount(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let info = [
         ("name", status.health.name.as_str()),
         ("mountpoint", status.health.mountpoint.as_str()),
@@ -77,12 +53,12 @@ fn mount(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
     let help = "Daemons that have resumed the session of a predecessor";
     to.counter("mediafs_takeovers", help, status.takeovers)?;
     let help = "Keys that cannot be shown as files, in directories that were listed";
-    to.gauge("mediafs_hidden_keys", help, status.hidden_keys)?;
+    to.gauge("mediafs_hidden_keys", help, status.hidden_keys as u64)?;
     let help = "Files and directories that the kernel or an operation refers to";
-    to.gauge("mediafs_known_names", help, status.known_names)
+    to.gauge("mediafs_known_names", help, status.known_names as u64)
 }
 
-fn unsent(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
+fn unsent(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let uploads = &status.uploads;
     let each = |of: fn(&Amount) -> u64| {
         [
@@ -102,15 +78,15 @@ fn unsent(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
     let age = uploads.oldest_age_seconds.unwrap_or(0);
     to.gauge("mediafs_unsent_oldest_age_seconds", help, age)?;
     let help = "Files that could not be uploaded, in lost+found of the spool";
-    to.gauge("mediafs_lost_found_files", help, status.lost_found.files)?;
+    to.gauge("mediafs_lost_found_files", help, status.lost_found.files as u64)?;
     let help = "Objects that are removed here and not yet in S3";
-    to.gauge("mediafs_deletes_waiting", help, status.deletes.waiting)?;
+    to.gauge("mediafs_deletes_waiting", help, status.deletes.waiting as u64)?;
     let help = "Whether S3 refused the last attempt to delete";
     let failing = u64::from(status.deletes.failing);
     to.gauge("mediafs_deletes_failing", help, failing)
 }
 
-fn spool(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
+fn spool(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let spool = &status.spool;
     let help = "Bytes in the spool";
     to.gauge("mediafs_spool_used_bytes", help, spool.used_bytes)?;
@@ -125,7 +101,7 @@ fn spool(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
     Ok(())
 }
 
-fn cache(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
+fn cache(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let cache = &status.cache;
     let disk = cache.disk.as_ref();
     let tiers = |memory: u64, disk: Option<u64>| {
@@ -162,7 +138,7 @@ fn cache(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
     Ok(())
 }
 
-fn calls(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
+fn calls(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let bounds = &status.latency_bounds_seconds;
     let help = "How long the kernel's requests took, by operation";
     let calls = &status.calls;
@@ -174,7 +150,7 @@ fn calls(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
     to.counter("mediafs_written_bytes", help, calls.written_bytes)
 }
 
-fn requests(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
+fn requests(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let (bounds, requests) = (&status.latency_bounds_seconds, &status.requests);
     let help = "Requests that were sent to S3, by kind";
     let sent = requests.by_kind.iter();
@@ -195,10 +171,10 @@ fn requests(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
     to.counter("mediafs_s3_received_bytes", help, requests.received_bytes)?;
     let help = "What the requests would have cost at the list prices of AWS, in USD";
     let cost = status.cost.requests_usd;
-    to.counter("mediafs_s3_requests_cost_usd", help, cost)
+    to.sum("mediafs_s3_requests_cost_usd", help, cost)
 }
 
-fn process(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
+fn process(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let memory = &status.memory;
     let help = "Most memory for blocks, reads and uploads together";
     to.gauge("mediafs_memory_limit_bytes", help, memory.limit_bytes)?;
@@ -208,96 +184,7 @@ fn process(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
     let resident = memory.resident_bytes;
     to.gauge("process_resident_memory_bytes", help, resident)?;
     let help = "Descriptors that the daemon has open";
-    to.gauge("process_open_fds", help, status.descriptors.open)?;
+    to.gauge("process_open_fds", help, status.descriptors.open as u64)?;
     let help = "Most descriptors that the daemon may have open";
     to.gauge("process_max_fds", help, status.descriptors.limit)
-}
-
-/// Where metrics are written to. Counters get their `_total` there.
-struct Metrics<'a>(DescriptorEncoder<'a>);
-
-impl Metrics<'_> {
-    fn describe<'s>(
-        &'s mut self,
-        name: &'s str,
-        help: &'s str,
-        of_type: MetricType,
-    ) -> Result<MetricEncoder<'s>, fmt::Error> {
-        self.0.encode_descriptor(name, help, None, of_type)
-    }
-
-    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
-        let mut metric = self.describe(name, help, MetricType::Info)?;
-        metric.encode_info(&labels)
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-        let mut metric = self.describe(name, help, MetricType::Gauge)?;
-        metric.encode_gauge(&value)
-    }
-
-    /// One for each value of a label.
-    fn gauges<'v>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (&'v str, u64)>,
-    ) -> fmt::Result {
-        let mut metric = self.describe(name, help, MetricType::Gauge)?;
-        for (of, value) in values {
-            metric.encode_family(&[(label, of)])?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
-        let mut metric = self.describe(name, help, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
-    }
-
-    /// One for each value of a label; none where there is no value yet.
-    fn counters<'v>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (&'v str, u64)>,
-    ) -> fmt::Result {
-        let mut values = values.into_iter().peekable();
-        if values.peek().is_none() {
-            return Ok(());
-        }
-        let mut metric = self.describe(name, help, MetricType::Counter)?;
-        for (of, value) in values {
-            let labels = [(label, of)];
-            let mut metric = metric.encode_family(&labels)?;
-            metric.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
-        }
-        Ok(())
-    }
-
-    /// One for each value of a label; none where nothing is counted yet.
-    fn histograms(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        bounds: &[f64],
-        values: &BTreeMap<String, LatencyStatus>,
-    ) -> fmt::Result {
-        if values.is_empty() {
-            return Ok(());
-        }
-        let mut metric = self.describe(name, help, MetricType::Histogram)?;
-        let bounds = || bounds.iter().copied().chain([f64::INFINITY]);
-        for (of, latency) in values {
-            let buckets: Vec<(f64, u64)> = bounds().zip(latency.buckets.iter().copied()).collect();
-            let labels = [(label, of.as_str())];
-            let mut metric = metric.encode_family(&labels)?;
-            let (sum, count) = (latency.seconds, latency.count);
-            metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
-        }
-        Ok(())
-    }
 }

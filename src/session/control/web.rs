@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::answers::{HealthState, MountStatus, Status};
 use super::client::{self, AskError};
-use super::{Served, json, metrics, page, place, refused};
+use super::{Served, json, page, place, prometheus, refused};
 
 /// Other mounts of this user that a page shows.
 const OTHERS_LIMIT: usize = 50;
@@ -93,11 +93,11 @@ async fn show(State(served): State<Arc<Served>>) -> Response {
 
 async fn scrape(State(served): State<Arc<Served>>) -> Response {
     let text = match own_status(&served).await {
-        Ok(status) => metrics::text(status).map_err(|error| error.to_string()),
+        Ok(status) => prometheus::text(status).map_err(|error| error.to_string()),
         Err(error) => Err(error),
     };
     match text {
-        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Ok(text) => ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
         Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, error),
     }
 }
