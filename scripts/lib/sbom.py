@@ -16,7 +16,7 @@ def host():
 
 
 def metadata(repository):
-    command = ["cargo", "metadata", "--locked", "--format-version=1"]
+    command = ["cargo", "metadata", "--locked", "--format-version=1", "--features=otlp"]
     command += ["--filter-platform", host()]
     command += ["--manifest-path", os.path.join(repository, "Cargo.toml")]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::daemonize;
 use crate::config::{ConfigError, ConfigSource, Options, Target};
-use crate::session::{self, EarlySignals, Reload, Waiter};
+use crate::session::{self, EarlySignals, Otlp, Reload, Waiter};
 use crate::telemetry::{self, LogIs};
 
 const USAGE: &str = "mediafs mount [OPTIONS] <BUCKET[/PREFIX]> <MOUNTPOINT>
@@ -107,8 +107,11 @@ impl MountCommand {
         let config = source.load()?;
         if config.foreground {
             let filter = session::log_filter_at_start(&config);
-            let logs = telemetry::start_logs(&filter, config.log_in_foreground(), log_is())?;
-            return session::run(config, Reload { source, logs }, early, &Nobody);
+            let (otlp, spans) = Otlp::new(&config);
+            let output = config.log_in_foreground();
+            let logs = telemetry::start_logs_with_spans(&filter, output, log_is(), spans)?;
+            let reload = Reload { source, logs };
+            return session::run(config, (reload, otlp), early, &Nobody);
         }
         match daemonize::parent() {
             None => daemonize::start(&config, args),
@@ -118,9 +121,13 @@ impl MountCommand {
                 // The folder it was started in can be unmounted and removed.
                 std::env::set_current_dir("/")?;
                 let filter = session::log_filter_at_start(&config);
-                let logs = telemetry::start_logs(&filter, config.log_in_background(), log_is());
-                let outcome = logs
-                    .and_then(|logs| session::run(config, Reload { source, logs }, early, &parent));
+                let (otlp, spans) = Otlp::new(&config);
+                let output = config.log_in_background();
+                let logs = telemetry::start_logs_with_spans(&filter, output, log_is(), spans);
+                let outcome = logs.and_then(|logs| {
+                    let reload = Reload { source, logs };
+                    session::run(config, (reload, otlp), early, &parent)
+                });
                 outcome.inspect_err(|error| parent.tell_failure(error))
             }
         }

@@ -3,7 +3,7 @@
 
 use std::env;
 
-use super::Config;
+use super::{Config, otlp};
 use crate::store::Endpoint;
 use crate::store::s3::{ProfileSettings, proxy_of};
 
@@ -22,6 +22,7 @@ pub fn of_environment(config: &Config, name: &str) -> Option<FromVariable> {
     match name {
         "ca-bundle" => first(&CA_BUNDLE),
         "endpoint-url" => first(&ENDPOINTS),
+        "otlp-endpoint" => otlp_endpoint(config),
         "profile" => first(&PROFILE),
         "proxy" => proxy(config),
         "region" => first(&REGIONS),
@@ -50,6 +51,11 @@ fn first(names: &[&'static str]) -> Option<FromVariable> {
 /// One that can be used.
 fn endpoint() -> Option<FromVariable> {
     first(&ENDPOINTS).filter(|(url, _)| Endpoint::check_url(url).is_ok())
+}
+
+/// One that is used.
+fn otlp_endpoint(config: &Config) -> Option<FromVariable> {
+    first(&otlp::ENDPOINT).filter(|_| config.otlp.is_some())
 }
 
 fn proxy(config: &Config) -> Option<FromVariable> {

@@ -18,7 +18,9 @@ mod memory;
 mod metrics_address;
 mod named;
 mod options;
+mod otlp;
 mod places;
+mod ratio;
 mod requests;
 mod service;
 mod show;
@@ -46,6 +48,7 @@ pub use memory::MemoryConfig;
 pub use metrics_address::MetricsAddress;
 pub use named::{NamedMount, named_mounts};
 pub use options::Options;
+pub use otlp::OtlpConfig;
 pub use places::{CONFIG_DIR, config_files, in_words, is_name, own_config_dir};
 pub use requests::RequestConfig;
 pub use show::{Setting, SettingOrigin, shown as shown_setting};
@@ -124,6 +127,8 @@ pub struct Config {
     pub control_socket: ControlSocketConfig,
     /// Where it is read how the mount is, if anywhere.
     pub metrics: Option<MetricsAddress>,
+    /// Who gets spans and metrics, if anybody.
+    pub otlp: Option<OtlpConfig>,
     /// The settings as they were written, layers merged.
     pub given: Options,
 }
@@ -234,6 +239,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
         watchdog: period(options.watchdog, 60),
         control_socket: ControlSocketConfig::resolve(options.control_socket),
         metrics: options.metrics,
+        otlp: OtlpConfig::resolve(&given)?,
         name: None,
         cache_dir: service::cache_dir().unwrap_or_else(|| spool_dir.clone()),
         bucket,
@@ -241,7 +247,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
         mountpoint,
         spool_dir,
         capped: limits::capped(&given),
-        notes: metrics_address::notes(options.metrics),
+        notes: [metrics_address::notes(options.metrics), otlp::notes(&given)].concat(),
         given,
     })
 }

@@ -13,6 +13,7 @@ use super::choices::{
     HardeningConfig, SseConfig, UploadChecksumConfig, UsageConfig,
 };
 use super::metrics_address::MetricsAddress;
+use super::ratio::Ratio;
 use super::units::{ByteSize, FileMode, GroupId, Hidden, Period, UserId};
 use crate::telemetry::LogFormat;
 
@@ -313,6 +314,14 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsAddress>,
+    /// Collector of OpenTelemetry that spans and metrics are exported to, as http://127.0.0.1:4318: 'mediafs help metrics' [default: OTEL_EXPORTER_OTLP_ENDPOINT, or none]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// Share of the calls whose spans are exported, from 0 to 1 [default: as OTEL_TRACES_SAMPLER says, or 0.01]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "RATIO")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_sample_ratio: Option<Ratio>,
     /// Replace a daemon in the background whose mount does not answer for this long; 0 never does; the service has WatchdogSec= [default: 60s]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -198,7 +198,7 @@ fn without_password(name: &str, text: String) -> String {
     match name {
         "proxy" => {}
         // Such a one is refused where it is used.
-        "endpoint-url" if text.contains('@') => {
+        "endpoint-url" | "otlp-endpoint" if text.contains('@') => {
             return without_credentials(&text).unwrap_or_else(|| REDACTED.to_owned());
         }
         _ => return text,

@@ -291,10 +291,11 @@ fn each_setting_is_shown_with_where_it_was_written() {
 }
 
 /// What is written for every setting, beside the words that it has.
-const TEXTS: [&str; 11] = [
+const TEXTS: [&str; 12] = [
     "123456789012",
     "7",
     "1.10",
+    "0.25",
     "-1",
     "true",
     "false",

@@ -9,6 +9,7 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::metrics_address::MetricsAddress;
+use super::ratio::Ratio;
 
 /// A number of bytes: `8MiB`, `256M`, `1048576`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +170,10 @@ impl<T: FromStr<Err = String>> Visitor<'_> for Text<T> {
         number.to_string().parse().map_err(E::custom)
     }
 
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<T, E> {
+        number.to_string().parse().map_err(E::custom)
+    }
+
     fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
         number.to_string().parse().map_err(E::custom)
     }
@@ -197,6 +202,7 @@ as_text!(FileMode);
 as_text!(UserId);
 as_text!(GroupId);
 as_text!(MetricsAddress);
+as_text!(Ratio);
 
 #[cfg(test)]
 mod tests {

@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    const REFUSED: [&str; 25] = [
+    const REFUSED: [&str; 27] = [
         "allow-non-empty",
         "bucket",
         "ca-bundle",
@@ -113,6 +113,8 @@ mod tests {
         "metrics",
         "mime",
         "mountpoint",
+        "otlp-endpoint",
+        "otlp-sample-ratio",
         "overlay",
         "prefix",
         "profile",

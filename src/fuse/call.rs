@@ -1,13 +1,20 @@
 //! A request of the kernel: as the log names it, and what it locks.
 
 use fuser::{Errno, INodeNo};
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::errno::errno;
 use super::in_flight::Locked;
 use crate::error::FsError;
 use crate::ops::ChangedByWriter;
 use crate::store::log_failure;
+use crate::telemetry::SPANS;
 use crate::vocabulary::Ino;
+
+/// Of a span, as OpenTelemetry has it.
+const STATUS: &str = "otel.status_code";
+const FAILED: &str = "ERROR";
 
 macro_rules! operations {
     ($($variant:ident = $name:literal,)*) => {
@@ -126,9 +133,29 @@ impl Call {
         }
     }
 
-    /// Errno of the request that failed, logged here and nowhere else.
+    /// Names the call in the lines of the requests that it sends, and where it is exported.
+    pub fn span(self) -> Span {
+        let (operation, ino) = (self.operation.name(), self.ino);
+        tracing::debug_span!(
+            target: SPANS,
+            "call",
+            otel.name = operation,
+            otel.kind = "server",
+            otel.status_code = Empty,
+            operation,
+            ino,
+            error = Empty,
+            discarded = Empty,
+        )
+    }
+
+    /// Errno of the request that failed, logged here and nowhere else. Its span is entered.
     pub fn errno_logged(self, error: &FsError) -> Errno {
         let (operation, ino) = (self.operation.name(), self.ino);
+        let span = Span::current();
+        if !span.is_disabled() {
+            span.record("error", error.to_string());
+        }
         match error {
             FsError::Store(_)
             | FsError::Spool(_)
@@ -141,9 +168,11 @@ impl Call {
             | FsError::StoreQuota(_)
             | FsError::StoreFull(_)
             | FsError::TimedOut(_) => {
+                span.record(STATUS, FAILED);
                 log_failure!(error, error, [operation, ino,], "failed");
             }
             FsError::TooLarge(cause) | FsError::Stale(cause) if cause.is_some() => {
+                span.record(STATUS, FAILED);
                 log_failure!(error, error, [operation, ino,], "failed");
             }
             _ => tracing::debug!(operation, ino, %error, "refused"),

@@ -168,6 +168,7 @@ impl Adapter {
     ) -> Option<R> {
         let _in_flight = self.in_flight(request);
         let stopwatch = self.watched.calls.begin(call.operation);
+        let span = call.span().entered();
         let mut waits = None;
         self.contained(call, || match operation() {
             Some(outcome) => give_or_refuse(reply, call, outcome),
@@ -175,6 +176,7 @@ impl Adapter {
         });
         if waits.is_some() {
             stopwatch.discard();
+            span.record("discarded", true);
         }
         waits
     }
@@ -183,6 +185,7 @@ impl Adapter {
     fn refuse(&self, request: &Request, call: Call, reply: impl Refusable, error: &FsError) {
         let _in_flight = self.in_flight(request);
         let _stopwatch = self.watched.calls.begin(call.operation);
+        let _span = call.span().entered();
         reply.refuse(call.errno_logged(error));
     }
 
@@ -213,10 +216,7 @@ impl Adapter {
                 panicked(call);
             }
         });
-        // Names the call in the lines of the requests that it sends.
-        let (operation, ino) = (call.operation.name(), call.ino);
-        let span = tracing::debug_span!(target: "mediafs::requests", "call", operation, ino);
-        let mut guarded = Box::pin(guarded.instrument(span));
+        let mut guarded = Box::pin(guarded.instrument(call.span()));
         if guarded.as_mut().now_or_never().is_some() {
             return;
         }

@@ -21,6 +21,7 @@ use super::streams::{RUN_LIMIT_BYTES, Streams};
 use super::throughput::Throughput;
 use crate::error::{Cause, FsError};
 use crate::store::{ObjectStore, StoreError, StoreErrorKind};
+use crate::telemetry::SPANS;
 use crate::vocabulary::ObjectId;
 
 /// Of the blocks under way, for those that wait for the disk.
@@ -337,7 +338,9 @@ impl Reader {
             core: self.core.clone(),
             run: run.clone(),
         };
-        self.tasks.spawn(fetch.run().in_current_span());
+        // The call that asks for it ends earlier where it is read ahead.
+        let span = tracing::debug_span!(target: SPANS, "fetch");
+        self.tasks.spawn(fetch.run().instrument(span));
         run
     }
 }

@@ -15,6 +15,7 @@ mod lease;
 mod log_filter;
 mod mount;
 mod notifier;
+mod otlp;
 mod overlay;
 mod prepare;
 mod privileges;
@@ -75,6 +76,7 @@ pub use mount::{MountError, Unmounted, open_device};
 use mount::{Mounted, UnmountMode};
 use notifier::Notifier;
 pub use notifier::serve as notify;
+pub use otlp::Otlp;
 pub use overlay::check as check_overlay;
 use prepare::Prepared;
 pub use prepare::{Waiter, check_mountpoint};
@@ -103,7 +105,7 @@ const HAND_OVER_CODE: i32 = 75;
 /// Errors: whatever keeps it from mounting, with what to do about it.
 pub fn run(
     config: Config,
-    reload: Reload,
+    (reload, otlp): (Reload, Otlp),
     early: &EarlySignals,
     waiter: &dyn Waiter,
 ) -> anyhow::Result<()> {
@@ -116,7 +118,7 @@ pub fn run(
         inherited,
         old,
     } = Prepared::new(config, waiter)?;
-    let counters = Arc::new(RequestCounters::default());
+    let (otlp, counters) = (otlp.start(&runtime), Arc::<RequestCounters>::default());
     let asking = compose::connect(&config, s3, counters.clone(), inherited.asking());
     let connected = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
@@ -139,8 +141,7 @@ pub fn run(
     };
     let kernel = fuse_session::start(&config, asked, &session_log, before, adapter)?;
     let (mounted, notifier) = (kernel.mounted, kernel.notifier);
-    let serving = take_requests(kernel.session, to_kernel, notifier.clone());
-    let serving = serving.context("no thread")?;
+    let serving = take_requests(kernel.session, to_kernel, notifier.clone())?;
     background::start(&runtime, (&ops, overlay.as_ref()), &connected, &config);
     let running = Arc::new(watchdog::RunningMount {
         ops: ops.clone(),
@@ -154,6 +155,7 @@ pub fn run(
         mounted: config.clone(),
         reload,
         reloading: Mutex::default(),
+        otlp: otlp.clone(),
     });
     let served = control::Served::new(running.clone(), counters.clone(), stop.asked.clone());
     let watched = watchdog::start(runtime.handle(), running).context("no signal handler")?;
@@ -162,9 +164,9 @@ pub fn run(
     let (ending, deadline) =
         runtime.block_on(serve(&ops, &mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
-        hand_over(&counters);
+        hand_over(&runtime, &otlp, &counters);
     }
-    runtime.block_on(drain(&ops, &tasks, deadline));
+    runtime.block_on(drain(&ops, &tasks, &otlp, deadline));
     tracing::info!(requests = %counters, "stopped");
     end(&config, &notifier, watched, socket);
     drop(ops);
@@ -180,7 +182,8 @@ fn ready(waiter: &dyn Waiter, early: &EarlySignals) {
 }
 
 /// Ends as by a kill: what is under way comes again to the successor.
-fn hand_over(counters: &RequestCounters) -> ! {
+fn hand_over(runtime: &Runtime, otlp: &Otlp, counters: &RequestCounters) -> ! {
+    runtime.block_on(otlp.end_quickly());
     tracing::info!(requests = %counters, "handing over to the successor");
     telemetry::flush_logs();
     std::process::exit(HAND_OVER_CODE)
@@ -217,17 +220,19 @@ fn take_requests(
     session: Session<Adapter>,
     to_kernel: Receiver<Invalidation>,
     notifier: Arc<Notifier>,
-) -> std::io::Result<Serving> {
+) -> anyhow::Result<Serving> {
     let notifying = std::thread::Builder::new().name("notify".to_owned());
     let send = move |saved: &[u8], may_wait| notifier.send(saved, may_wait);
-    notifying.spawn(move || forward_invalidations(to_kernel, send))?;
+    let forward = move || forward_invalidations(to_kernel, send);
+    notifying.spawn(forward).context("no thread")?;
     let (ended, serving) = oneshot::channel();
     let threads = std::thread::Builder::new().name("fuse".to_owned());
-    threads.spawn(move || {
+    let spawned = threads.spawn(move || {
         let outcome = session.run();
         // Nobody listens any more when the mount was aborted.
         drop(ended.send(outcome));
-    })?;
+    });
+    spawned.context("no thread")?;
     Ok(serving)
 }
 
@@ -260,9 +265,7 @@ impl StopSignals {
             asked: Arc::default(),
         })
     }
-}
 
-impl StopSignals {
     /// Returns how the mount is to end once one comes.
     async fn wait(mut self) -> Ending {
         tokio::select! {
@@ -379,7 +382,7 @@ fn finished(outcome: Result<std::io::Result<()>, oneshot::error::RecvError>) -> 
 }
 
 /// Lets the requests under way end, then keeps what S3 does not have.
-async fn drain(ops: &Ops, tasks: &TaskTracker, deadline: Instant) {
+async fn drain(ops: &Ops, tasks: &TaskTracker, otlp: &Otlp, deadline: Instant) {
     tasks.close();
     if timeout_at(deadline, tasks.wait()).await.is_err() {
         tracing::warn!(
@@ -393,4 +396,5 @@ async fn drain(ops: &Ops, tasks: &TaskTracker, deadline: Instant) {
     if timeout_at(deadline, ops::shutdown(ops)).await.is_err() {
         tracing::warn!("stopped waiting for reads in progress");
     }
+    otlp.end().await;
 }

@@ -21,6 +21,7 @@ use crate::ops::{Ops, PendingWork};
 use crate::overlay::Overlay;
 use crate::session::explain;
 use crate::session::notifier::Notifier;
+use crate::session::otlp::Otlp;
 use crate::session::sd_notify;
 use crate::store::StoreHealth;
 use crate::store::s3::S3Store;
@@ -50,6 +51,7 @@ pub struct RunningMount {
     pub reload: Reload,
     /// Held while the configuration is read again.
     pub reloading: Mutex<()>,
+    pub otlp: Arc<Otlp>,
 }
 
 impl RunningMount {

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::pace::Pace;
 use super::request::{
@@ -148,9 +150,11 @@ impl Metered {
         let began = Instant::now();
         // Also of one that is given up.
         let stopwatch = self.counters.latencies.begin(op as usize);
-        let outcome = request.await;
+        let span = span(op, key);
+        let outcome = request.instrument(span.clone()).await;
         drop(stopwatch);
         let ms = began.elapsed().as_millis() as u64;
+        record(&span, &outcome);
         match &outcome {
             Ok(_) => tracing::debug!(target: "mediafs::requests", %op, key, ms),
             Err(error) => {
@@ -160,6 +164,35 @@ impl Metered {
             }
         }
         outcome
+    }
+}
+
+fn span(op: StoreOp, key: &str) -> Span {
+    tracing::debug_span!(
+        target: "mediafs::requests",
+        "request",
+        otel.name = op.name(),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        %op,
+        key,
+        kind = Empty,
+        code = Empty,
+        request_id = Empty,
+    )
+}
+
+fn record<T>(span: &Span, outcome: &Result<T, StoreError>) {
+    if let Err(error) = outcome
+        && !span.is_disabled()
+    {
+        span.record("kind", tracing::field::debug(error.kind));
+        span.record("code", error.code.as_deref());
+        span.record("request_id", error.request_id.as_deref());
+        // That nothing is there is an answer.
+        if error.kind != StoreErrorKind::NotFound {
+            span.record("otel.status_code", "ERROR");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use parking_lot::Mutex;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use super::file::{LogFileArgs, LogFileSettings};
 use super::form::{Form, LogFormat};
@@ -91,6 +91,9 @@ fn is_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
 }
 
+/// Gets spans beside the log, by a filter of its own.
+pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// The logs of this process.
 pub struct Logs {
     filter: reload::Handle<EnvFilter, Registry>,
@@ -130,6 +133,16 @@ impl fmt::Debug for Logs {
 ///
 /// Errors: a filter that is none, a log that is required and cannot be opened.
 pub fn start_logs(filter: &str, output: LogOutput, log_is: LogIs) -> anyhow::Result<Logs> {
+    start_logs_with_spans(filter, output, log_is, None)
+}
+
+/// The same where somebody else wants spans, whatever is logged.
+pub fn start_logs_with_spans(
+    filter: &str,
+    output: LogOutput,
+    log_is: LogIs,
+    spans: Option<SpanLayer>,
+) -> anyhow::Result<Logs> {
     let form = output.form();
     let place = match (form, &output.file) {
         (Form::Journal, _) => Place::Journal,
@@ -140,10 +153,15 @@ pub fn start_logs(filter: &str, output: LogOutput, log_is: LogIs) -> anyhow::Res
     let target = Target::open(place, log_is)?;
     let queue = Arc::new(LogQueue::new(form));
     let lines = Lines::new(queue.clone(), form);
-    tracing_subscriber::registry()
-        .with(layer)
-        .with(lines.clone())
-        .init();
+    let registry = tracing_subscriber::registry();
+    match spans {
+        // What the filter leaves out is not even made.
+        None => registry.with(layer).with(lines.clone()).init(),
+        Some(spans) => {
+            let logged = lines.clone().with_filter(layer).boxed();
+            registry.with(vec![logged, spans]).init();
+        }
+    }
     panics::log_to(queue.clone());
     OWN.get_or_init(|| Own {
         queue: queue.clone(),

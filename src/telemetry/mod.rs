@@ -22,8 +22,11 @@ mod target;
 pub use file::LogFileSettings;
 pub use form::LogFormat;
 pub use logs::{
-    LogArgs, LogOutput, Logs, check_filter, flush_logs, log_output, start_logs, tell_user,
-    write_logs,
+    LogArgs, LogOutput, Logs, SpanLayer, check_filter, flush_logs, log_output, start_logs,
+    start_logs_with_spans, tell_user, write_logs,
 };
 pub use recent::{RecentLine, recent_lines};
 pub use target::LogIs;
+
+/// Target of the spans of calls and of requests to S3.
+pub const SPANS: &str = "mediafs::requests";

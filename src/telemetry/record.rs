@@ -12,8 +12,9 @@ use tracing::{Event, Level};
 /// form the line then fits into the queue.
 const LIMIT_BYTES: usize = 4 << 10;
 const CUT: &str = " ...";
-/// Fields by which crates that log without `tracing` say where they do.
-const FOREIGN: &str = "log.";
+/// Fields by which crates that log without `tracing` say where they do, and those of a
+/// span that are for its export.
+const FOREIGN: [&str; 2] = ["log.", "otel."];
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
@@ -153,6 +154,10 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
+fn is_foreign(name: &str) -> bool {
+    FOREIGN.iter().any(|begin| name.starts_with(begin))
+}
+
 #[derive(Default)]
 struct Visitor {
     message: String,
@@ -177,7 +182,7 @@ impl Visitor {
         match field.name() {
             "message" => self.message = self.fit(text),
             "log.target" => self.target = Some(text),
-            name if name.starts_with(FOREIGN) => {}
+            name if is_foreign(name) => {}
             name => {
                 let value = value(self.fit(text));
                 self.fields.push(name, value);
@@ -186,7 +191,7 @@ impl Visitor {
     }
 
     fn add_plain(&mut self, field: &Field, value: Value) {
-        if !field.name().starts_with(FOREIGN) {
+        if !is_foreign(field.name()) {
             self.fields.push(field.name(), FieldValue::Plain(value));
         }
     }

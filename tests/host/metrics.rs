@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::collector::Collector;
 use crate::support::examples;
 use crate::support::metrics::MetricsAt;
 use crate::support::proxy::Fault;
@@ -27,6 +28,8 @@ fn metrics_under_work() -> String {
     let (plan, at) = MetricsAt::free(plan.durability("disk"));
     let cache = plan.scratch().join("cache");
     let plan = plan.args(["--spool-size", "1GiB", "--cache"]).arg(cache);
+    let collector = Collector::start();
+    let plan = plan.args(["--otlp-endpoint", &collector.endpoint]);
     let mount = plan.start();
     at.wait();
     fs::create_dir(mount.path("d")).unwrap();

@@ -74,6 +74,7 @@ mod odd_files;
 mod opens_in_the_middle;
 mod other_clients;
 mod other_users;
+mod otlp;
 mod outage;
 mod overlay;
 mod panics;

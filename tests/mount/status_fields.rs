@@ -27,7 +27,7 @@ const FIELDS: &str = "
     uploads.uploading.bytes uploads.uploading.files uptime_seconds version
 ";
 /// Of a mount of another kind than the test's.
-const OF_OTHERS: [&str; 1] = ["overlay"];
+const OF_OTHERS: [&str; 2] = ["otlp", "overlay"];
 
 /// The names of an object's fields, those of objects within it behind a dot.
 fn fields(value: &Value, above: &str, found: &mut Vec<String>) {

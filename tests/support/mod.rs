@@ -19,6 +19,7 @@ pub mod blocked;
 pub mod browser;
 pub mod bucket_removal;
 pub mod client;
+pub mod collector;
 pub mod container;
 pub mod control;
 pub mod csi;

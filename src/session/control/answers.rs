@@ -112,6 +112,9 @@ pub struct Status {
     pub latency_bounds_seconds: Vec<f64>,
     pub requests: Requests,
     pub cost: Cost,
+    /// Of spans and metrics, where they are exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<OtlpStatus>,
     /// The last warnings and errors, oldest first.
     pub recent: Vec<LogLine>,
 }
@@ -276,6 +279,15 @@ pub struct MemoryStatus {
 pub struct Descriptors {
     pub open: usize,
     pub limit: u64,
+}
+
+/// Counts since the daemon was started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OtlpStatus {
+    pub spans_exported: u64,
+    pub spans_dropped: u64,
+    /// Requests that the collector did not take.
+    pub failed: u64,
 }
 
 /// The kernel's requests, since the daemon was started.

@@ -16,6 +16,7 @@ pub fn write(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     cache(to, status)?;
     calls(to, status)?;
     requests(to, status)?;
+    export(to, status)?;
     process(to, status)
 }
 
@@ -78,9 +79,17 @@ fn unsent(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let age = uploads.oldest_age_seconds.unwrap_or(0);
     to.gauge("mediafs_unsent_oldest_age_seconds", help, age)?;
     let help = "Files that could not be uploaded, in lost+found of the spool";
-    to.gauge("mediafs_lost_found_files", help, status.lost_found.files as u64)?;
+    to.gauge(
+        "mediafs_lost_found_files",
+        help,
+        status.lost_found.files as u64,
+    )?;
     let help = "Objects that are removed here and not yet in S3";
-    to.gauge("mediafs_deletes_waiting", help, status.deletes.waiting as u64)?;
+    to.gauge(
+        "mediafs_deletes_waiting",
+        help,
+        status.deletes.waiting as u64,
+    )?;
     let help = "Whether S3 refused the last attempt to delete";
     let failing = u64::from(status.deletes.failing);
     to.gauge("mediafs_deletes_failing", help, failing)
@@ -172,6 +181,19 @@ fn requests(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let help = "What the requests would have cost at the list prices of AWS, in USD";
     let cost = status.cost.requests_usd;
     to.sum("mediafs_s3_requests_cost_usd", help, cost)
+}
+
+fn export(to: &mut impl Metrics, status: &Status) -> fmt::Result {
+    let Some(otlp) = &status.otlp else {
+        return Ok(());
+    };
+    let help = "Spans that the collector of OpenTelemetry took";
+    let exported = otlp.spans_exported;
+    to.counter("mediafs_otlp_spans_exported", help, exported)?;
+    let help = "Spans that it did not take, or that there was no room for until it did";
+    to.counter("mediafs_otlp_spans_dropped", help, otlp.spans_dropped)?;
+    let help = "Requests with spans or metrics that it did not take";
+    to.counter("mediafs_otlp_requests_failed", help, otlp.failed)
 }
 
 fn process(to: &mut impl Metrics, status: &Status) -> fmt::Result {

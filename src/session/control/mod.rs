@@ -17,6 +17,8 @@ mod flush;
 mod listener;
 mod metric_sink;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp_metrics;
 mod page;
 pub mod place;
 mod prometheus;
@@ -110,16 +112,19 @@ impl Served {
     async fn look(&self) -> Health {
         match self.running.answers(ANSWERS_WITHIN, THREAD_LIMIT).await {
             Err(why) => self.health(HealthState::Stuck, vec![why]),
-            Ok(()) => {
-                let complaints = self.complaints();
-                let state = if complaints.is_empty() {
-                    HealthState::Alive
-                } else {
-                    HealthState::Degraded
-                };
-                self.health(state, complaints)
-            }
+            Ok(()) => self.assumed_health(),
         }
+    }
+
+    /// The same of a mount that answers.
+    fn assumed_health(&self) -> Health {
+        let complaints = self.complaints();
+        let state = if complaints.is_empty() {
+            HealthState::Alive
+        } else {
+            HealthState::Degraded
+        };
+        self.health(state, complaints)
     }
 }
 
@@ -131,6 +136,11 @@ pub async fn start(config: &Config, served: Served) -> Option<SocketPlace> {
         let serve = listener::serve(address, web::router(served.clone()));
         tokio::spawn(caught("metrics", serve));
     }
+    #[cfg(feature = "otlp")]
+    served.running.otlp.report({
+        let served = served.clone();
+        move |sender, report| otlp_metrics::send(served.clone(), sender, report)
+    });
     let outcome = listen(config, served).await;
     outcome.unwrap_or_else(|error| {
         tracing::warn!(%error, "no control socket: 'mediafs status' does not show this mount");

@@ -7,8 +7,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::answers::{
     Amount, CacheStatus, Calls, Deletes, Descriptors, DiskCacheStatus, Failure, FuseStatus, Health,
-    HealthState, LatencyStatus, LogLine, Lost, LostFound, MemoryStatus, OverlayStatus, Requests,
-    S3Status, SpoolStatus, Status, Unsent, Uploads,
+    HealthState, LatencyStatus, LogLine, Lost, LostFound, MemoryStatus, OtlpStatus, OverlayStatus,
+    Requests, S3Status, SpoolStatus, Status, Unsent, Uploads,
 };
 use super::{Served, cost};
 use crate::config::{AttributesMode, DurabilityConfig, MemoryConfig};
@@ -17,6 +17,7 @@ use crate::latency::{BOUNDS, Latency};
 use crate::ops::{self, UnsentState};
 use crate::overlay::Overlay;
 use crate::read_path::DiskUse;
+use crate::session::otlp::ExportCounters;
 use crate::store::OutageCause;
 use crate::telemetry::recent_lines;
 use crate::vocabulary::ROOT;
@@ -79,6 +80,7 @@ impl Served {
             latency_bounds_seconds: BOUNDS.iter().map(Duration::as_secs_f64).collect(),
             requests: self.requests(),
             cost: cost::of(self.counters.by_kind(), uptime),
+            otlp: self.running.otlp.counters().map(of_export),
             recent: recent(),
         }
     }
@@ -170,6 +172,14 @@ impl Served {
             state,
             reasons,
         }
+    }
+}
+
+fn of_export(counters: &ExportCounters) -> OtlpStatus {
+    OtlpStatus {
+        spans_exported: counters.spans_exported(),
+        spans_dropped: counters.spans_dropped(),
+        failed: counters.failed(),
     }
 }
 

@@ -18,7 +18,7 @@ use axum::routing::get;
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use super::answers::{HealthState, MountStatus, Status};
+use super::answers::{Health, HealthState, MountStatus, Status};
 use super::client::{self, AskError};
 use super::{Served, json, page, place, prometheus, refused};
 
@@ -135,8 +135,13 @@ fn said(code: StatusCode, word: &str, reasons: &[String]) -> Response {
 }
 
 /// Errors: it panicked, or the disk of the spool hangs.
-async fn own_status(served: &Arc<Served>) -> Result<Status, String> {
+pub async fn own_status(served: &Arc<Served>) -> Result<Status, String> {
     let health = served.look().await;
+    status_with(served, health).await
+}
+
+/// The same where it is known how the mount is.
+pub async fn status_with(served: &Arc<Served>, health: Health) -> Result<Status, String> {
     let turn = timeout(TURN_WITHIN, served.looking.clone().acquire_owned()).await;
     let Ok(Ok(turn)) = turn else {
         return Err("the disk of the spool does not answer".to_owned());

@@ -70,6 +70,26 @@ pub(super) async fn clients(
     Ok(move || PooledClient::shared(dial.clone()))
 }
 
+/// Connections to another service than S3; these certificates are trusted, or the system's.
+///
+/// Errors: certificates, or a proxy of the environment, that cannot be used.
+pub fn dial(url: &str, certificates_of: Option<&Path>) -> Result<Dial, NetworkError> {
+    let trusted = certificates_of.map(|path| {
+        certificates(path).map_err(|why| NetworkError::CaBundle {
+            from: "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            path: path.to_owned(),
+            why,
+        })
+    });
+    let without = || match url.starts_with("https:") {
+        true => of_system(),
+        false => RootCertStore::empty(),
+    };
+    let trusted = trusted.transpose()?.unwrap_or_else(without);
+    let proxy = proxy(None).map_err(NetworkError::Proxy)?;
+    Ok(Dial::new(tls(trusted)?, proxy))
+}
+
 /// Over which HTTP/2 is spoken where the server wants it.
 fn tls(trusted: RootCertStore) -> Result<ClientConfig, NetworkError> {
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

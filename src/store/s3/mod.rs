@@ -32,7 +32,8 @@ mod whole;
 
 pub use checksum::{ChecksumChoice, UploadChecksum};
 pub use customer_key::CustomerKey;
-pub use http::{NetworkError, OnNetworkError};
+pub use dial::Dial;
+pub use http::{NetworkError, OnNetworkError, dial};
 pub use profile::ProfileSettings;
 pub use proxies::{NamedProxy, proxy_of};
 pub use request_options::{RequestOptions, ServerEncryption};
