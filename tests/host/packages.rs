@@ -121,6 +121,10 @@ fn the_list_of_what_is_in_the_program_has_crates_with_versions_and_licences_and_
             .starts_with("pkg:cargo/fuser@")
     );
     assert_eq!(fuser["hashes"][0]["content"].as_str().unwrap().len(), 64);
+    assert!(
+        named("opentelemetry").is_some(),
+        "the package exports spans"
+    );
     assert!(named("proptest").is_none(), "only tests use it");
 }
 
@@ -216,6 +220,23 @@ fn a_system_that_systemd_does_not_run_installs_and_purges_it_too() {
          mediafs --version; dpkg --purge mediafs'"
     ));
     assert!(!machine.tries("command -v mediafs").0);
+}
+
+#[test]
+fn a_program_that_needs_libraries_of_the_system_is_not_packed_as_a_static_one() {
+    let into = tempfile::tempdir().unwrap();
+    let mut command = Command::new(format!("{REPO}/scripts/release"));
+    command
+        .arg("--static")
+        .env("RELEASE_DIR", into.path())
+        .env("MEDIAFS_BINARY", env!("CARGO_BIN_EXE_mediafs"));
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && told.contains("is not static"),
+        "{told}"
+    );
+    assert_eq!(fs::read_dir(into.path()).unwrap().count(), 0);
 }
 
 #[test]
