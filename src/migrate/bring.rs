@@ -154,8 +154,21 @@ impl Bringing<'_> {
 
     async fn remove_directory(&mut self, path: String) -> anyhow::Result<()> {
         let (tree, own) = (self.fetcher.tree.clone(), path.clone());
-        let removed = blocking(move || tree.remove_directory(&own)).await;
-        self.was_removed(&path, None, removed)
+        match blocking(move || tree.remove_directory(&own)).await {
+            Err(error)
+                if error.kind() == io::ErrorKind::DirectoryNotEmpty && self.is_beside(&path) =>
+            {
+                Ok(())
+            }
+            removed => self.was_removed(&path, None, removed),
+        }
+    }
+
+    /// Whether a directory stays because the object of its name, or of one above, has no
+    /// place beside it.
+    fn is_beside(&self, directory: &str) -> bool {
+        let mut ends = directory.match_indices('/');
+        ends.any(|(end, _)| self.beside.contains(&directory[..end]))
     }
 
     async fn remove_unfinished(&mut self, path: String) -> anyhow::Result<()> {
