@@ -99,7 +99,7 @@ pub enum Side {
 }
 
 impl Rule {
-    /// The next request of a kind, such as `PutObject`; `*` for every kind.
+    /// The next request of a kind, such as `PutObject`; `*` at the end for all that begin so.
     pub fn on(op: &'static str, fault: Fault) -> Self {
         Self {
             op,
@@ -166,7 +166,11 @@ impl Rule {
     }
 
     pub(super) fn matches(&self, op: &str, keys: &[String], head: &str) -> bool {
-        if self.times == 0 || (self.op != "*" && self.op != op) {
+        let is_meant = match self.op.strip_suffix('*') {
+            Some(begin) => op.starts_with(begin),
+            None => self.op == op,
+        };
+        if self.times == 0 || !is_meant {
             return false;
         }
         if self.header.is_some_and(|begin| !has_header(head, begin)) {
