@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use super::body::BodySink;
 use super::pace::Pace;
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
@@ -108,6 +109,11 @@ impl RequestCounters {
         self.pace.add(bytes);
     }
 
+    fn received(&self, bytes: usize) {
+        self.received_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
     }
@@ -196,6 +202,21 @@ fn record<T>(span: &Span, outcome: &Result<T, StoreError>) {
     }
 }
 
+/// A sink whose bytes are counted.
+#[derive(Debug)]
+struct Counted(Arc<dyn BodySink>, Arc<RequestCounters>);
+
+impl BodySink for Counted {
+    fn begin(&self) {
+        self.0.begin();
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        self.1.received(bytes.len());
+        self.0.take(bytes);
+    }
+}
+
 #[async_trait]
 impl ObjectStore for Metered {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
@@ -211,12 +232,15 @@ impl ObjectStore for Metered {
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
         let key = request.key.clone();
+        let counted = |sink| Arc::new(Counted(sink, self.counters.clone())) as Arc<dyn BodySink>;
+        let request = GetRequest {
+            sink: request.sink.map(counted),
+            ..request
+        };
         let answer = self
             .run(StoreOp::Get, key.as_str(), self.store.get(request))
             .await?;
-        let received = answer.body.len() as u64;
-        let counter = &self.counters.received_bytes;
-        counter.fetch_add(received, Ordering::Relaxed);
+        self.counters.received(answer.body.len());
         Ok(answer)
     }
 

@@ -26,6 +26,18 @@ const QUICK: Duration = Duration::from_millis(100);
 const STRANGER: u32 = 4321;
 
 #[test]
+fn bytes_that_are_read_from_s3_are_counted() {
+    const LEN: usize = 5 << 20;
+    let mount = Mount::fresh();
+    mount.put_object("f", &vec![7; LEN]);
+    mount.wait_for("f", "the file", Path::exists);
+    assert_eq!(fs::read(mount.path("f")).unwrap().len(), LEN);
+    let received = status(&mount)["requests"]["received_bytes"].clone();
+    let received = received.as_u64().unwrap() as usize;
+    assert!((LEN..LEN + LEN / 2).contains(&received), "{received}");
+}
+
+#[test]
 fn the_status_tells_what_the_mount_is_and_what_it_did() {
     let mount = Mount::builder().prefix("media").start();
     fs::write(mount.path("f"), vec![7; 100_000]).unwrap();
