@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 
 use super::answers::{LatencyStatus, Status};
-use super::metric_sink::Metrics;
+use super::metric_sink::{Kind, Metrics};
 use super::{Served, metrics, web};
 use crate::session::otlp::{Report, Sender};
 
@@ -77,36 +77,22 @@ impl Messages {
         }
     }
 
-    fn push_sum(&mut self, name: &str, help: &str, points: Vec<NumberDataPoint>) -> fmt::Result {
-        let sum = Sum {
-            data_points: points,
-            aggregation_temporality: AggregationTemporality::Cumulative.into(),
-            is_monotonic: true,
-        };
-        self.push(name, help, Data::Sum(sum))
-    }
-
-    fn push_gauge(
+    fn push_numbers(
         &mut self,
-        name: String,
+        kind: Kind,
+        name: impl Into<String>,
         help: &str,
-        points: Vec<NumberDataPoint>,
+        data_points: Vec<NumberDataPoint>,
     ) -> fmt::Result {
-        let gauge = Gauge {
-            data_points: points,
+        let data = match kind {
+            Kind::Gauge => Data::Gauge(Gauge { data_points }),
+            Kind::Counter => Data::Sum(Sum {
+                data_points,
+                aggregation_temporality: AggregationTemporality::Cumulative.into(),
+                is_monotonic: true,
+            }),
         };
-        self.push(name, help, Data::Gauge(gauge))
-    }
-
-    fn points<'v>(
-        &self,
-        label: &str,
-        values: impl IntoIterator<Item = (&'v str, u64)>,
-    ) -> Vec<NumberDataPoint> {
-        let values = values.into_iter();
-        values
-            .map(|(of, value)| self.point(&[(label, of)], whole(value)))
-            .collect()
+        self.push(name, help, data)
     }
 }
 
@@ -130,47 +116,34 @@ impl Metrics for Messages {
     /// Named as Prometheus names it.
     fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
         let point = self.point(labels, whole(1));
-        self.push_gauge(format!("{name}_info"), help, vec![point])
+        self.push_numbers(Kind::Gauge, format!("{name}_info"), help, vec![point])
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    fn number(&mut self, kind: Kind, name: &str, help: &str, value: u64) -> fmt::Result {
         let point = self.point(&[], whole(value));
-        self.push_gauge(name.to_owned(), help, vec![point])
+        self.push_numbers(kind, name, help, vec![point])
     }
 
-    fn gauges<'v>(
+    fn numbers<'v>(
         &mut self,
+        kind: Kind,
         name: &str,
         help: &str,
         label: &str,
         values: impl IntoIterator<Item = (&'v str, u64)>,
     ) -> fmt::Result {
-        let points = self.points(label, values);
-        self.push_gauge(name.to_owned(), help, points)
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let point = self.point(&[], whole(value));
-        self.push_sum(name, help, vec![point])
+        let values = values.into_iter();
+        let points = values.map(|(of, value)| self.point(&[(label, of)], whole(value)));
+        let points: Vec<NumberDataPoint> = points.collect();
+        if points.is_empty() {
+            return Ok(());
+        }
+        self.push_numbers(kind, name, help, points)
     }
 
     fn sum(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         let point = self.point(&[], Value::AsDouble(value));
-        self.push_sum(name, help, vec![point])
-    }
-
-    fn counters<'v>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (&'v str, u64)>,
-    ) -> fmt::Result {
-        let points = self.points(label, values);
-        if points.is_empty() {
-            return Ok(());
-        }
-        self.push_sum(name, help, points)
+        self.push_numbers(Kind::Counter, name, help, vec![point])
     }
 
     fn histograms(

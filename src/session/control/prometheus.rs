@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::answers::{LatencyStatus, Status};
-use super::metric_sink::Metrics;
+use super::metric_sink::{Kind, Metrics};
 use super::metrics;
 
 pub use prometheus_text::CONTENT_TYPE;
@@ -46,43 +46,33 @@ impl Encoder<'_> {
     }
 }
 
+fn of_type(kind: Kind) -> MetricType {
+    match kind {
+        Kind::Gauge => MetricType::Gauge,
+        Kind::Counter => MetricType::Counter,
+    }
+}
+
+fn encode(kind: Kind, mut metric: MetricEncoder<'_>, value: u64) -> fmt::Result {
+    match kind {
+        Kind::Gauge => metric.encode_gauge(&value),
+        Kind::Counter => metric.encode_counter::<NoLabelSet, _, f64>(&value, None),
+    }
+}
+
 impl Metrics for Encoder<'_> {
     fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
         let mut metric = self.describe(name, help, MetricType::Info)?;
         metric.encode_info(&labels)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let mut metric = self.describe(name, help, MetricType::Gauge)?;
-        metric.encode_gauge(&value)
+    fn number(&mut self, kind: Kind, name: &str, help: &str, value: u64) -> fmt::Result {
+        encode(kind, self.describe(name, help, of_type(kind))?, value)
     }
 
-    fn gauges<'v>(
+    fn numbers<'v>(
         &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (&'v str, u64)>,
-    ) -> fmt::Result {
-        let mut metric = self.describe(name, help, MetricType::Gauge)?;
-        for (of, value) in values {
-            metric.encode_family(&[(label, of)])?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let mut metric = self.describe(name, help, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
-    }
-
-    fn sum(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        let mut metric = self.describe(name, help, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
-    }
-
-    fn counters<'v>(
-        &mut self,
+        kind: Kind,
         name: &str,
         help: &str,
         label: &str,
@@ -92,13 +82,16 @@ impl Metrics for Encoder<'_> {
         if values.peek().is_none() {
             return Ok(());
         }
-        let mut metric = self.describe(name, help, MetricType::Counter)?;
+        let mut metric = self.describe(name, help, of_type(kind))?;
         for (of, value) in values {
-            let labels = [(label, of)];
-            let mut metric = metric.encode_family(&labels)?;
-            metric.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+            encode(kind, metric.encode_family(&[(label, of)])?, value)?;
         }
         Ok(())
+    }
+
+    fn sum(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let mut metric = self.describe(name, help, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
     }
 
     fn histograms(
