@@ -51,6 +51,22 @@ fn run(cut: Option<u64>, survives: Survives) -> u64 {
         outcome.unwrap();
         return disk.operations() - began;
     }
+    lose_power(&mut mount, disk, survives, &work, outcome);
+    let seen = read_tree(&mount.root).unwrap();
+    work.check(&seen).unwrap();
+    mount.unmount();
+    check_what_is_left(&mount, &seen);
+    0
+}
+
+/// Waits until the power is gone, and mounts what the disk has kept then.
+fn lose_power<E>(
+    mount: &mut Mount,
+    disk: Disk,
+    survives: Survives,
+    work: &Workload,
+    outcome: Result<(), E>,
+) {
     // What the daemon does in the background reaches the operation too. There are
     // fewer where uploads are slow, since a later version overtakes the one before.
     if outcome.is_ok() && !happens_within(BACKGROUND, || disk.is_off()) {
@@ -61,16 +77,11 @@ fn run(cut: Option<u64>, survives: Survives) -> u64 {
         mount.wait_for_exit();
     }
     detach(&mount.root);
-    work.check_objects(&objects(&mount)).unwrap();
+    work.check_objects(&objects(mount)).unwrap();
     disk.write_image(mount.scratch(), survives);
     drop(disk);
     mount.change_arg("--spool", mount.scratch().join("spool"));
     mount.remount();
-    let seen = read_tree(&mount.root).unwrap();
-    work.check(&seen).unwrap();
-    mount.unmount();
-    check_what_is_left(&mount, &seen);
-    0
 }
 
 fn check_what_is_left(mount: &Mount, seen: &Tree) {

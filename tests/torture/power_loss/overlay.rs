@@ -7,11 +7,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::disk::{Disk, Survives};
-use super::{BACKGROUND, CUTS, POWER_GOES_WITHIN, Pid, check_what_is_left, for_each, objects};
+use super::{CUTS, POWER_GOES_WITHIN, Pid, check_what_is_left, for_each, lose_power};
 use crate::support::Server;
 use crate::support::control::status;
-use crate::support::mount::{Mount, detach};
-use crate::support::programs::happens_within;
+use crate::support::mount::Mount;
 use crate::support::wait_until;
 use crate::workload::{Tree, Workload, read_tree};
 
@@ -47,20 +46,7 @@ fn run(cut: Option<u64>, survives: Survives) -> u64 {
         wait_for_the_end(&mount);
         return disk.operations() - began;
     }
-    // The import reaches the operation too.
-    if outcome.is_ok() && !happens_within(BACKGROUND, || disk.is_off()) {
-        mount.kill9();
-        disk.cut();
-    } else {
-        wait_until(POWER_GOES_WITHIN, "the power to go", || disk.is_off());
-        mount.wait_for_exit();
-    }
-    detach(&mount.root);
-    work.check_objects(&objects(&mount)).unwrap();
-    disk.write_image(mount.scratch(), survives);
-    drop(disk);
-    mount.change_arg("--spool", mount.scratch().join("spool"));
-    mount.remount();
+    lose_power(&mut mount, disk, survives, &work, outcome);
     // A rename that was under way is finished meanwhile.
     wait_for_the_end(&mount);
     let seen = read_tree(&mount.root).unwrap();
