@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{Mode, XattrFlags};
 
 /// Ours alone: neither sent nor given by attributes that are stored.
 const MARK: &str = "user.mediafs.unfinished";
@@ -17,14 +18,25 @@ pub fn mark(file: &File) -> io::Result<()> {
     }
 }
 
-/// Takes the mark away, once the file has all that it is to have.
+/// Removes the mark. The kernel asks for the right to write, which a read-only file gives to
+/// root alone: its owner gets it meanwhile.
 pub fn unmark(file: &File) -> io::Result<()> {
-    match is_marked(file) {
-        true => match rustix::fs::fremovexattr(file, MARK) {
-            Err(error) if !has_none(error.into()) => Err(error.into()),
-            _ => Ok(()),
-        },
-        false => Ok(()),
+    match remove(file) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let mode = Mode::from_raw_mode(file.metadata()?.mode());
+            rustix::fs::fchmod(file, mode | Mode::WUSR)?;
+            let removed = remove(file);
+            rustix::fs::fchmod(file, mode)?;
+            removed
+        }
+        removed => removed,
+    }
+}
+
+fn remove(file: &File) -> io::Result<()> {
+    match rustix::fs::fremovexattr(file, MARK) {
+        Err(error) if is_marked(file) && !has_none(error.into()) => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

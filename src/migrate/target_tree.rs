@@ -6,12 +6,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, FileTimes};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Stat;
@@ -71,18 +71,15 @@ impl TargetTree {
     /// Errors: a symlink or a file is in the way; the disk's.
     pub fn begin(&self, path: &str) -> io::Result<Unfinished> {
         let (parent, place) = self.parent(path)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         for attempt in 0..NAMES_LIMIT {
             let name = unfinished_name(path, attempt);
             remove_marked(&parent, &name)?;
-            let opened = rustix::fs::openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR);
-            let file = match opened.map_err(io::Error::from) {
-                Ok(file) => File::from(file),
+            let file = match create_marked(&parent, &name) {
+                Ok(file) => file,
                 // Somebody's own.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             };
-            mark(&file)?;
             return Ok(Unfinished {
                 parent,
                 name: Some(name),
@@ -263,6 +260,29 @@ fn unfinished_name(path: &str, attempt: u8) -> String {
     format!("{UNFINISHED}{:016x}", hash.finalize())
 }
 
+/// Creates a file that has its mark before it has a name: a run that is killed leaves no
+/// other. Where a file cannot be without a name it has the mark at once after.
+///
+/// Source: open(2), O_TMPFILE.
+fn create_marked(parent: &OwnedFd, name: &str) -> io::Result<File> {
+    let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+    if let Ok(file) = rustix::fs::openat(parent, ".", flags | OFlags::TMPFILE, mode) {
+        let file = File::from(file);
+        mark(&file)?;
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let named = rustix::fs::linkat(CWD, unnamed, parent, name, AtFlags::SYMLINK_FOLLOW);
+        match named.map_err(io::Error::from) {
+            Ok(()) => return Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            Err(error) => tracing::debug!(%error, "a file without a name cannot get one here"),
+        }
+    }
+    let exclusive = flags | OFlags::CREATE | OFlags::EXCL;
+    let file = File::from(rustix::fs::openat(parent, name, exclusive, mode)?);
+    mark(&file)?;
+    Ok(file)
+}
+
 /// Removes what a run before has left, or somebody who still has it open.
 fn remove_marked(parent: &OwnedFd, name: &str) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -317,10 +337,6 @@ fn unchanged(parent: &OwnedFd, name: &str, was: &Stat) -> io::Result<()> {
 impl Unfinished {
     /// Sets whose it is, and syncs it: from here on nothing but a rename changes it.
     pub fn give(&self, ownership: &Ownership) -> io::Result<()> {
-        if ownership.mode & Mode::WUSR.bits() == 0 {
-            // It could not be taken away then.
-            unmark(&self.file)?;
-        }
         give(&self.file, ownership)?;
         self.file.sync_all()
     }
@@ -338,9 +354,6 @@ impl Unfinished {
         if Stat::from(&self.file.metadata()?) != *proved {
             return Err(changed());
         }
-        if proved.mode & Mode::WUSR.bits() != 0 {
-            unmark(&self.file)?;
-        }
         match replaces {
             Some(was) => {
                 unchanged(&self.parent, &self.place, was)?;
@@ -354,6 +367,8 @@ impl Unfinished {
             }
         }
         self.name = None;
+        // Not before: a file with the name of an unfinished one always has its mark.
+        unmark(&self.file)?;
         let placed = Stat::from(&self.file.metadata()?);
         if placed.is_only_renamed(proved) {
             Ok(placed)
@@ -485,6 +500,22 @@ mod tests {
         ] {
             let found = tree.leads_inside(path, OsStr::new(leads_to));
             assert_eq!(found, inside, "{path} -> {leads_to}");
+        }
+    }
+
+    #[test]
+    fn a_file_has_its_mark_until_it_has_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = TargetTree::new(Arc::new(open_root(dir.path()).unwrap()), ownership(0o755));
+        for (path, mode) in [("f", 0o640), ("read-only", 0o440)] {
+            let unfinished = tree.begin(path).unwrap();
+            unfinished.give(&ownership(mode)).unwrap();
+            assert!(is_marked(&unfinished.file), "{path}");
+            let file = unfinished.file.try_clone().unwrap();
+            let proved = Stat::from(&file.metadata().unwrap());
+            let placed = unfinished.place(&proved, None).unwrap();
+            assert!(!is_marked(&file), "{path}");
+            assert_eq!(placed.mode & 0o7777, mode);
         }
     }
 
