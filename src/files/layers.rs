@@ -60,20 +60,20 @@ pub struct Sent {
 struct Recorded {
     last: Option<ObjectHeaders>,
     /// As `SealRecord` has it.
-    earlier: Vec<ObjectHeaders>,
+    attempted: Vec<ObjectHeaders>,
 }
 
 /// So many headers are kept that an upload may have been begun with: the first, and the latest.
-const EARLIER_LIMIT: usize = 16;
+const ATTEMPTED_LIMIT: usize = 16;
 
 impl Sent {
     /// As the journal has it of a predecessor, which may have begun with each of the headers.
     pub fn maybe(sealed: &SealRecord) -> Self {
-        let begun_with = sealed.earlier.iter().chain([&sealed.headers]);
+        let begun_with = sealed.attempted.iter().chain([&sealed.headers]);
         let stores = begun_with.map(|headers| Attributes::decode(headers.clone()));
         let recorded = Recorded {
             last: Some(sealed.headers.clone()),
-            earlier: sealed.earlier.clone(),
+            attempted: sealed.attempted.clone(),
         };
         Self {
             maybe: AtomicBool::new(true),
@@ -105,17 +105,17 @@ impl Sent {
 
     /// These headers are to be recorded. Returns those before them that an upload may have
     /// been begun with.
-    pub fn record(&self, headers: &ObjectHeaders) -> Vec<ObjectHeaders> {
+    pub fn replace_recorded(&self, headers: &ObjectHeaders) -> Vec<ObjectHeaders> {
         let mut recorded = self.recorded.lock();
         let before = recorded.last.replace(headers.clone()).unwrap_or_default();
         if self.is_maybe() && before != *headers {
-            recorded.earlier.retain(|other| *other != before);
-            recorded.earlier.push(before);
-            if recorded.earlier.len() > EARLIER_LIMIT {
-                recorded.earlier.remove(1);
+            recorded.attempted.retain(|other| *other != before);
+            recorded.attempted.push(before);
+            if recorded.attempted.len() > ATTEMPTED_LIMIT {
+                recorded.attempted.remove(1);
             }
         }
-        recorded.earlier.clone()
+        recorded.attempted.clone()
     }
 
     /// Notes which attributes an attempt stores.

@@ -632,7 +632,7 @@ mod tests {
                 written: stage.written(),
                 sums: stage.file().sums(),
                 completing: None,
-                earlier: Vec::new(),
+                attempted: Vec::new(),
                 base: below.unwrap_or(SealedBase::Empty),
             });
             let sealed = records.last().unwrap().clone();

@@ -180,9 +180,9 @@ pub struct SealRecord {
     #[serde(
         default,
         rename = "attributes_set",
-        deserialize_with = "earlier_headers"
+        deserialize_with = "attempted_headers"
     )]
-    pub earlier: Vec<ObjectHeaders>,
+    pub attempted: Vec<ObjectHeaders>,
     pub base: SealedBase,
 }
 
@@ -212,8 +212,8 @@ pub struct Absorbed {
 pub struct SealedHeaders {
     pub headers: ObjectHeaders,
     /// As `SealRecord` has it.
-    #[serde(rename = "attributes_set", deserialize_with = "earlier_headers")]
-    pub earlier: Vec<ObjectHeaders>,
+    #[serde(rename = "attributes_set", deserialize_with = "attempted_headers")]
+    pub attempted: Vec<ObjectHeaders>,
 }
 
 impl SealRecord {
@@ -238,7 +238,7 @@ impl SealRecord {
         self.condition = absorbed.condition.clone();
         self.known = absorbed.known.clone();
         self.completing = None;
-        self.earlier.clear();
+        self.attempted.clear();
     }
 }
 
@@ -262,17 +262,17 @@ fn ranges<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Range<u64>>, D::Erro
 }
 
 /// Versions up to 4 say no more than whether there were any: what those were is not known.
-fn earlier_headers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ObjectHeaders>, D::Error> {
+fn attempted_headers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ObjectHeaders>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Earlier {
+    enum Attempted {
         Any(bool),
         Known(Vec<ObjectHeaders>),
     }
-    Ok(match Earlier::deserialize(from)? {
-        Earlier::Any(false) => Vec::new(),
-        Earlier::Any(true) => vec![ObjectHeaders::default()],
-        Earlier::Known(earlier) => earlier,
+    Ok(match Attempted::deserialize(from)? {
+        Attempted::Any(false) => Vec::new(),
+        Attempted::Any(true) => vec![ObjectHeaders::default()],
+        Attempted::Known(attempted) => attempted,
     })
 }
 
@@ -335,7 +335,7 @@ impl StageRecord {
             absorbed.headers = set.headers.clone();
         }
         if let Some(sealed) = &mut self.sealed {
-            (sealed.headers, sealed.earlier) = (set.headers, set.earlier);
+            (sealed.headers, sealed.attempted) = (set.headers, set.attempted);
         }
     }
 }

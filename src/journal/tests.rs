@@ -29,7 +29,7 @@ fn sealed(id: u64, key: &str) -> Record {
         written: vec![0..4, 6..10],
         sums: vec![(0, 10, 7).try_into().unwrap()],
         completing: None,
-        earlier: Vec::new(),
+        attempted: Vec::new(),
         base: SealedBase::Empty,
     }))
 }
@@ -451,10 +451,10 @@ fn what_is_to_be_stored_with_a_sealed_stage_is_what_was_set_last() {
         ..ObjectHeaders::default()
     };
     let set = |content_type: &str| {
-        let (headers, earlier) = (typed(content_type), vec![typed("e/f")]);
+        let (headers, attempted) = (typed(content_type), vec![typed("e/f")]);
         Record::HeadersSet {
             stage: StageId(2),
-            headers: Box::new(SealedHeaders { headers, earlier }),
+            headers: Box::new(SealedHeaders { headers, attempted }),
         }
     };
     let journal = Journal::open(&path).unwrap();
@@ -473,19 +473,19 @@ fn what_is_to_be_stored_with_a_sealed_stage_is_what_was_set_last() {
         let (_, known) = journal.known().remove(0);
         let known = known.sealed.unwrap();
         assert_eq!(known.headers.content_type.as_deref(), Some("c/d"));
-        assert_eq!(known.earlier, [typed("e/f")]);
+        assert_eq!(known.attempted, [typed("e/f")]);
     }
 }
 
 #[test]
 fn what_version_4_says_of_attributes_is_read() {
     let mut record = serde_json::to_value(sealed(1, "k")).unwrap();
-    for (said, earlier) in [(false, vec![]), (true, vec![ObjectHeaders::default()])] {
+    for (said, attempted) in [(false, vec![]), (true, vec![ObjectHeaders::default()])] {
         record["attributes_set"] = said.into();
         let Record::Sealed(read) = serde_json::from_value(record.clone()).unwrap() else {
             panic!("{record}");
         };
-        assert_eq!(read.earlier, earlier);
+        assert_eq!(read.attempted, attempted);
     }
 }
 

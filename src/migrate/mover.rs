@@ -14,8 +14,8 @@ use super::proof::Proof;
 use super::report::{Again, Done, Line};
 use super::sent_bytes::{ObjectWay, SentBytes, SentObject};
 use crate::store::{
-    CopyRequest, ETag, GetRequest, HeadRequest, Key, LeftOut, ObjectHeaders, ObjectMeta, Placement,
-    Said, StoreError, StoreErrorKind, StoreOp, WriteCondition,
+    Affected, CopyRequest, ETag, GetRequest, HeadRequest, Key, LeftOut, ObjectHeaders, ObjectMeta,
+    Placement, StoreError, StoreErrorKind, StoreOp, WriteCondition,
 };
 
 /// Longest object that is read at once, with its headers.
@@ -98,13 +98,13 @@ impl Mover {
 
     fn tell_refused(&self, path: &str, error: &StoreError, source: &Key) {
         let text = match self.refused_copies.failed_for(source) {
-            Said::OfObject { is_news: true } => {
+            Affected::Object { is_first: true } => {
                 format!("the store does not copy {path}: its bytes go through here ({error})")
             }
-            Said::OfStore { is_news: true } => format!(
+            Affected::Store { is_first: true } => format!(
                 "the store does not copy from one bucket to the other: bytes go through here ({error})"
             ),
-            Said::OfObject { .. } | Said::OfStore { .. } => return,
+            Affected::Object { .. } | Affected::Store { .. } => return,
         };
         self.outbox.operator.tell(&text);
     }

@@ -171,7 +171,7 @@ impl StoreLog for OverlayLog {
     }
 
     /// What was sent of an old file goes with it: it would be there again.
-    fn sync_pending(&self) -> io::Result<()> {
+    fn sync_deletes(&self) -> io::Result<()> {
         self.core.sync()?;
         self.journal.sync()
     }

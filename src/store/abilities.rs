@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Key, LeftOut, Said, StoreError, StoreErrorKind, StoreOp};
+use super::{Affected, Key, LeftOut, StoreError, StoreErrorKind, StoreOp};
 
 /// Whether a store heeds the condition of one kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -231,11 +231,11 @@ impl KnownAbilities {
             return;
         }
         match self.bulk_deletes.failed_for_many(sent) {
-            Said::OfObject { is_news: true } => {
+            Affected::Object { is_first: true } => {
                 tracing::warn!(error = %refusal, "the store refused a bulk delete: its objects are deleted one by one");
             }
-            Said::OfStore { is_news: true } => tell_refused_bulk_deletes(refusal),
-            Said::OfObject { .. } | Said::OfStore { .. } => {}
+            Affected::Store { is_first: true } => tell_refused_bulk_deletes(refusal),
+            Affected::Object { .. } | Affected::Store { .. } => {}
         }
     }
 
@@ -247,11 +247,11 @@ impl KnownAbilities {
     /// The store has refused a copy of this object, without a condition too.
     pub fn refuses_copy(&self, refusal: &StoreError, source: &Key) {
         match self.copies.failed_for(source) {
-            Said::OfObject { is_news: true } => {
+            Affected::Object { is_first: true } => {
                 tracing::warn!(error = %refusal, "the store refused to copy an object: it is read and sent again");
             }
-            Said::OfStore { is_news: true } => tell_no_copies(Some(refusal)),
-            Said::OfObject { .. } | Said::OfStore { .. } => {}
+            Affected::Store { is_first: true } => tell_no_copies(Some(refusal)),
+            Affected::Object { .. } | Affected::Store { .. } => {}
         }
     }
 
@@ -268,11 +268,11 @@ impl KnownAbilities {
     /// A bulk delete that was sent then got no answer that can be read, and a single one
     /// did since. Whether objects go one by one from now on.
     pub fn leaves_bulk_deletes(&self, error: &StoreError, sent: Instant) -> bool {
-        let said = self.bulk_deletes.failed_for_many(sent);
-        if said == (Said::OfStore { is_news: true }) {
+        let affected = self.bulk_deletes.failed_for_many(sent);
+        if affected == (Affected::Store { is_first: true }) {
             tracing::warn!(%error, "single deletes are answered, and bulk deletes are not: objects are deleted one by one; bulk deletes are tried again in ten minutes");
         }
-        matches!(said, Said::OfStore { .. })
+        matches!(affected, Affected::Store { .. })
     }
 }
 

@@ -20,7 +20,9 @@ const KEYS_LIMIT: usize = 1000;
 
 /// What the store fails for of one kind of request.
 #[derive(Debug, Default)]
-pub struct LeftOut(Mutex<Failures>);
+pub struct LeftOut {
+    failures: Mutex<Failures>,
+}
 
 #[derive(Debug, Default)]
 struct Failures {
@@ -34,38 +36,38 @@ struct Failures {
     is_all_told: bool,
 }
 
-/// What a failure says.
+/// What a failure is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
-    /// It may be about its object; whether it is the first one of all.
-    OfObject { is_news: bool },
-    /// The store has no such requests; whether that is known for the first time.
-    OfStore { is_news: bool },
+pub enum Affected {
+    /// Its object, perhaps; whether it is the first failure of all.
+    Object { is_first: bool },
+    /// The store, which has no such requests; whether that is known for the first time.
+    Store { is_first: bool },
 }
 
 impl LeftOut {
     /// Whether none is to be sent for this object.
     pub fn has(&self, key: &Key) -> bool {
-        let failures = self.0.lock();
+        let failures = self.failures.lock();
         let failed = failures.of.get(key);
         failures.has_all() || failed.is_some_and(|at| at.elapsed() < LEFT_OUT_FOR)
     }
 
     /// Whether none is to be sent at all.
     pub fn has_all(&self) -> bool {
-        self.0.lock().has_all()
+        self.failures.lock().has_all()
     }
 
     /// The store has answered one.
     pub fn answered(&self) {
-        let mut failures = self.0.lock();
+        let mut failures = self.failures.lock();
         failures.last = None;
         failures.since = None;
     }
 
     /// One for this object has failed.
-    pub fn failed_for(&self, key: &Key) -> Said {
-        let mut failures = self.0.lock();
+    pub fn failed_for(&self, key: &Key) -> Affected {
+        let mut failures = self.failures.lock();
         let now = Instant::now();
         if failures.of.len() >= KEYS_LIMIT {
             failures.of.clear();
@@ -73,17 +75,17 @@ impl LeftOut {
         failures.of.insert(key.clone(), now);
         let before = failures.last.replace((Some(key.clone()), now));
         let is_second = before.is_some_and(|(other, _)| other.as_ref() != Some(key));
-        failures.say(is_second, now)
+        failures.affected(is_second, now)
     }
 
     /// One for many objects that was sent then has failed: the next one is for others.
-    pub fn failed_for_many(&self, sent: Instant) -> Said {
-        let mut failures = self.0.lock();
+    pub fn failed_for_many(&self, sent: Instant) -> Affected {
+        let mut failures = self.failures.lock();
         let now = Instant::now();
         // Those of one moment are one failure.
         let before = failures.last.take_if(|(_, at)| *at <= sent);
         failures.last.get_or_insert((None, now));
-        failures.say(before.is_some(), now)
+        failures.affected(before.is_some(), now)
     }
 }
 
@@ -92,14 +94,14 @@ impl Failures {
         self.since.is_some_and(|at| at.elapsed() < LEFT_OUT_FOR)
     }
 
-    fn say(&mut self, is_second: bool, now: Instant) -> Said {
+    fn affected(&mut self, is_second: bool, now: Instant) -> Affected {
         if is_second || self.since.is_some() {
             self.since = Some(now);
-            let is_news = !std::mem::replace(&mut self.is_all_told, true);
-            return Said::OfStore { is_news };
+            let is_first = !std::mem::replace(&mut self.is_all_told, true);
+            return Affected::Store { is_first };
         }
-        let is_news = !std::mem::replace(&mut self.is_one_told, true);
-        Said::OfObject { is_news }
+        let is_first = !std::mem::replace(&mut self.is_one_told, true);
+        Affected::Object { is_first }
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
 
     const TICK: Duration = Duration::from_millis(1);
 
-    async fn fails(left_out: &LeftOut, key: &str) -> Said {
+    async fn fails(left_out: &LeftOut, key: &str) -> Affected {
         tokio::time::advance(TICK).await;
         left_out.failed_for(&Key::new(key))
     }
@@ -118,19 +120,19 @@ mod tests {
     async fn a_failure_is_of_its_object_until_another_object_fails_too() {
         let left_out = LeftOut::default();
         let [a, b] = ["a", "b"].map(Key::new);
-        for is_news in [true, false] {
-            assert_eq!(fails(&left_out, "a").await, Said::OfObject { is_news });
+        for is_first in [true, false] {
+            assert_eq!(fails(&left_out, "a").await, Affected::Object { is_first });
         }
         assert!(left_out.has(&a) && !left_out.has(&b));
-        for is_news in [true, false] {
-            assert_eq!(fails(&left_out, "b").await, Said::OfStore { is_news });
+        for is_first in [true, false] {
+            assert_eq!(fails(&left_out, "b").await, Affected::Store { is_first });
         }
         assert!(left_out.has(&Key::new("c")));
         tokio::time::advance(LEFT_OUT_FOR).await;
         assert!(!left_out.has(&a) && !left_out.has_all());
         // It has not changed: once is enough.
-        let said = fails(&left_out, "d").await;
-        assert_eq!(said, Said::OfStore { is_news: false });
+        let affected = fails(&left_out, "d").await;
+        assert_eq!(affected, Affected::Store { is_first: false });
     }
 
     #[tokio::test(start_paused = true)]
@@ -148,12 +150,15 @@ mod tests {
     async fn of_requests_for_many_objects_those_of_one_moment_are_one_failure() {
         let left_out = LeftOut::default();
         let sent = Instant::now();
-        for is_news in [true, false] {
+        for is_first in [true, false] {
             tokio::time::advance(TICK).await;
-            assert_eq!(left_out.failed_for_many(sent), Said::OfObject { is_news });
+            assert_eq!(
+                left_out.failed_for_many(sent),
+                Affected::Object { is_first }
+            );
         }
-        let said = left_out.failed_for_many(Instant::now());
-        assert_eq!(said, Said::OfStore { is_news: true });
+        let affected = left_out.failed_for_many(Instant::now());
+        assert_eq!(affected, Affected::Store { is_first: true });
     }
 
     #[tokio::test(start_paused = true)]
@@ -163,6 +168,6 @@ mod tests {
             left_out.answered();
             fails(&left_out, &number.to_string()).await;
         }
-        assert_eq!(left_out.0.lock().of.len(), 1);
+        assert_eq!(left_out.failures.lock().of.len(), 1);
     }
 }

@@ -204,16 +204,19 @@ fn record<T>(span: &Span, outcome: &Result<T, StoreError>) {
 
 /// A sink whose bytes are counted.
 #[derive(Debug)]
-struct Counted(Arc<dyn BodySink>, Arc<RequestCounters>);
+struct CountedSink {
+    sink: Arc<dyn BodySink>,
+    counters: Arc<RequestCounters>,
+}
 
-impl BodySink for Counted {
+impl BodySink for CountedSink {
     fn begin(&self) {
-        self.0.begin();
+        self.sink.begin();
     }
 
     fn take(&self, bytes: &[u8]) {
-        self.1.received(bytes.len());
-        self.0.take(bytes);
+        self.counters.received(bytes.len());
+        self.sink.take(bytes);
     }
 }
 
@@ -232,7 +235,10 @@ impl ObjectStore for Metered {
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
         let key = request.key.clone();
-        let counted = |sink| Arc::new(Counted(sink, self.counters.clone())) as Arc<dyn BodySink>;
+        let counted = |sink| -> Arc<dyn BodySink> {
+            let counters = self.counters.clone();
+            Arc::new(CountedSink { sink, counters })
+        };
         let request = GetRequest {
             sink: request.sink.map(counted),
             ..request

@@ -62,7 +62,7 @@ pub use health::{Outage, OutageCause, StoreFailure, StoreHealth};
 pub use key::{KEY_LIMIT_BYTES, Key};
 pub use late_changes::LateChanges;
 pub use late_until::LATE_LIMIT;
-pub use left_out::{LEFT_OUT_FOR, LeftOut, Said};
+pub use left_out::{Affected, LEFT_OUT_FOR, LeftOut};
 pub use metered::{Metered, RequestCounters};
 pub use progress::ListProgress;
 pub use proxy_url::ProxyUrl;

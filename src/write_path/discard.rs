@@ -62,7 +62,7 @@ mod tests {
             written: std::iter::once(0..5).collect(),
             sums: stage.sums(),
             completing: None,
-            earlier: Vec::new(),
+            attempted: Vec::new(),
             base,
         };
         spool.seal(&stage, sealed, Durable::No).unwrap();

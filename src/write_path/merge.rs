@@ -239,7 +239,7 @@ mod tests {
             written: stage.written(),
             sums: stage.file().sums(),
             completing: None,
-            earlier: Vec::new(),
+            attempted: Vec::new(),
             base: SealedBase::Empty,
         }
     }

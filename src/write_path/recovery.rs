@@ -281,7 +281,7 @@ mod tests {
             written: Vec::new(),
             sums: Vec::new(),
             completing: None,
-            earlier: Vec::new(),
+            attempted: Vec::new(),
             base,
         }
     }

@@ -380,7 +380,7 @@ mod tests {
             written: vec![0..4, 4..8],
             sums: stage.sums(),
             completing: None,
-            earlier: Vec::new(),
+            attempted: Vec::new(),
             base: crate::journal::SealedBase::Empty,
         };
         spool.seal(&stage, sealed.clone(), Durable::Yes).unwrap();

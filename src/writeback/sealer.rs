@@ -86,7 +86,7 @@ impl Sealer {
         };
         let headers = self.headers_of(file, below, &name);
         if let Ok(headers) = &headers {
-            sealed.sent.record(headers);
+            sealed.sent.replace_recorded(headers);
         }
         let (stage_factory, into, from) =
             (self.stage_factory.clone(), below.clone(), sealed.clone());
@@ -142,8 +142,8 @@ impl Sealer {
         let sealed = file.sealed_stages();
         let headers = sealed.iter().map(|sealed| {
             let headers = self.headers_of(file, sealed, &name)?;
-            let earlier = sealed.sent.record(&headers);
-            let set = SealedHeaders { headers, earlier };
+            let attempted = sealed.sent.replace_recorded(&headers);
+            let set = SealedHeaders { headers, attempted };
             Ok((sealed.stage.file().id(), set))
         });
         headers.collect()
@@ -198,7 +198,7 @@ impl Sealer {
         Ok(SealRecord {
             stage: sealed.stage.file().id(),
             key: self.namespace.child_key(dir, name)?,
-            earlier: sealed.sent.record(&headers),
+            attempted: sealed.sent.replace_recorded(&headers),
             headers,
             condition: sealed.condition.clone(),
             known: sealed.known.clone(),

@@ -225,7 +225,7 @@ impl Storage<'_> {
     fn style(&self) -> Result<Option<Text>, String> {
         match self.text("addressing_style")? {
             Some(style) if !STYLES.contains(&style.text.as_str()) => Err(format!(
-                "addressing_style = {:?} ({}) is none: boto3 takes {}, in lower case",
+                "addressing_style = {:?} ({}) is not one of the styles that boto3 takes: {}",
                 style.text,
                 style.origin,
                 STYLES.join(", ")

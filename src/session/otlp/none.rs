@@ -29,15 +29,3 @@ impl Otlp {
 
     pub async fn end_quickly(&self) {}
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_program_without_the_export_has_nothing_to_end() {
-        let none = Otlp;
-        assert!(none.counters().is_none());
-        none.end().await;
-    }
-}

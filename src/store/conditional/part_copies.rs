@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::store::request::*;
 use crate::store::{
-    Body, BodySource, BodyStream, ETag, Key, LeftOut, ObjectStore, Said, StoreError,
+    Affected, Body, BodySource, BodyStream, ETag, Key, LeftOut, ObjectStore, StoreError,
     StoreErrorKind, StoreOp, log_failure, pieces,
 };
 
@@ -70,21 +70,21 @@ impl PartCopies {
         Ok(part)
     }
 
-    fn tell(&self, refusal: &StoreError, said: Said) {
-        match said {
-            Said::OfObject { is_news: true } => log_failure!(
+    fn tell(&self, refusal: &StoreError, affected: Affected) {
+        match affected {
+            Affected::Object { is_first: true } => log_failure!(
                 warn,
                 refusal,
                 [],
                 "the store refused to copy a part: what stays of the file is read and sent again"
             ),
-            Said::OfStore { is_news: true } => log_failure!(
+            Affected::Store { is_first: true } => log_failure!(
                 warn,
                 refusal,
                 [],
                 "this store has no UploadPartCopy: what stays of a long file is read and sent again"
             ),
-            Said::OfObject { .. } | Said::OfStore { .. } => {}
+            Affected::Object { .. } | Affected::Store { .. } => {}
         }
     }
 

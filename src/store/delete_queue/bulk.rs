@@ -114,7 +114,7 @@ impl BulkDeletes<'_> {
         Vec<DeleteRequest>,
         Result<Vec<(Key, StoreError)>, StoreError>,
     ) {
-        let chunk = self.without_filled(chunk);
+        let chunk = self.hold_back_parents(chunk);
         let answer = match chunk.is_empty() {
             true => Ok(Vec::new()),
             false => self.store.delete_many(chunk.clone()).await,
@@ -123,7 +123,7 @@ impl BulkDeletes<'_> {
     }
 
     /// A directory waits until what else waits in it is done: it goes with the last of it.
-    fn without_filled(&self, mut chunk: Vec<DeleteRequest>) -> Vec<DeleteRequest> {
+    fn hold_back_parents(&self, mut chunk: Vec<DeleteRequest>) -> Vec<DeleteRequest> {
         if chunk.iter().any(|request| is_marker(&request.key)) {
             let these: BTreeSet<Key> = chunk.iter().map(|request| request.key.clone()).collect();
             let is_filled = |key: &Key| is_marker(key) && self.pending.has_others_in(key, &these);

@@ -58,7 +58,7 @@ impl PendingDeletes {
             Ok(())
         };
         let all = pending.iter().try_for_each(note);
-        let synced = all.and_then(|()| self.log.sync_pending());
+        let synced = all.and_then(|()| self.log.sync_deletes());
         synced.inspect_err(|_| self.log.settled(&new))?;
         let mut keys = self.keys.lock();
         for (one, _) in pending {

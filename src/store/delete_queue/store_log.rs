@@ -11,9 +11,9 @@ use crate::store::{Key, UploadId};
 pub trait StoreLog: Send + Sync + fmt::Debug {
     /// Errors: the disk's; nothing is to be deleted then.
     fn delete_pending(&self, pending: &DeletePending) -> io::Result<()>;
-    /// Of what was noted to be deleted, as much as must outlives a power loss once this
-    /// returns. Errors: the disk's.
-    fn sync_pending(&self) -> io::Result<()> {
+    /// Called once deletes are noted, before they are answered. A log whose other records
+    /// rely on them makes them outlive a power loss here. Errors: the disk's.
+    fn sync_deletes(&self) -> io::Result<()> {
         Ok(())
     }
     /// All that was noted outlives a power loss once this returns. Errors: the disk's.
