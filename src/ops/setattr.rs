@@ -182,7 +182,8 @@ fn apply(state: &mut InodeState, current: &Attr, change: &AttrChange) -> bool {
     let owned = change.uid.is_some() || change.gid.is_some();
     let mode = match change.mode {
         Some(mode) => Some(mode),
-        None if owned && current.kind == Kind::File => Some(unprivileged(current.mode)),
+        // Of all but directories. Source: chown(2), pjdfstest's chown/00.t.
+        None if owned && current.kind != Kind::Directory => Some(unprivileged(current.mode)),
         None => None,
     };
     let mode = mode.filter(|mode| *mode != current.mode);

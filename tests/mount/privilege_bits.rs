@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
 use crate::support::programs::{python, succeeds};
 use crate::support::sys::drop_names;
 use crate::support::{Mount, Server};
@@ -176,6 +178,29 @@ fn chown_takes_them_away_even_from_root_and_to_the_same_owner() {
     mount.remount();
     for number in 0..owners.len() {
         assert_eq!(mode(&mount.path(format!("f{number}"))), 0o755, "stored");
+    }
+}
+
+#[test]
+fn chown_takes_them_away_from_special_files_too() {
+    let mut mount = mount("stored");
+    let device = makedev(1, 3);
+    let kinds = [
+        ("fifo", FileType::Fifo),
+        ("socket", FileType::Socket),
+        ("char", FileType::CharacterDevice),
+        ("block", FileType::BlockDevice),
+    ];
+    for (name, kind) in kinds {
+        let path = mount.path(name);
+        mknodat(CWD, &path, kind, Mode::RUSR, device).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o6755)).unwrap();
+        chown(&path, Some(7), Some(8)).unwrap();
+        assert_eq!(mode(&path), 0o755, "{name}");
+    }
+    mount.remount();
+    for (name, _) in kinds {
+        assert_eq!(mode(&mount.path(name)), 0o755, "stored: {name}");
     }
 }
 

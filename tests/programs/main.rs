@@ -8,4 +8,5 @@ mod support;
 
 mod backups;
 mod media;
+mod pjdfstest;
 mod samba;
