@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::register::{Change, Event, Histories, Outcome, Register, Version, note};
+use super::register::{Change, Event, Histories, OnMount, Outcome, Register, Version, note};
 use crate::support::control::done;
 use crate::support::proxy::{Fault, Proxy, Rule};
 use crate::support::{Mount, Server, SupervisedMount, sys, wait_until};
@@ -154,11 +154,12 @@ impl Pair {
             return self.compare_once_uploaded(all);
         }
         for (name, register) in all {
+            register.check_mixed(&name);
             register.check_reads(&name);
             let path = format!("shared/{name}");
             let object = || {
                 let bytes = self.mounts[0].object(&path);
-                bytes.map(|bytes| Version::of(&bytes, &path))
+                bytes.map(|bytes| Version::of(&bytes).expect(&path))
             };
             let mut seen = object();
             // Removals in a row are on their way for a while.
@@ -184,13 +185,14 @@ impl Pair {
             done(mount, &["flush", &mount.root.display().to_string()]);
         }
         for (name, register) in all {
+            register.check_mixed(&name);
             for read in &register.reads {
                 let was_so = register.was_left_so(read.what, read.ended);
                 assert!(was_so, "{name} showed {:?}", read.what);
             }
             let path = format!("shared/{name}");
             let bytes = self.mounts[0].object(&path);
-            let seen = bytes.map(|bytes| Version::of(&bytes, &path));
+            let seen = bytes.map(|bytes| Version::of(&bytes).expect(&path));
             let was_so = register.was_left_so(seen, Instant::now());
             assert!(was_so, "{name} is {seen:?} in the end");
             for mount in &self.mounts {
@@ -232,12 +234,15 @@ impl Pair {
     }
 }
 
-/// What is under a name; none where nothing is.
+/// What is under a name; none where nothing is. Errors: `InvalidData` where it is no version.
 fn read(path: &Path) -> io::Result<Option<Version>> {
     match fs::read(path) {
         // Opened and not written yet: nobody's version.
         Ok(bytes) if bytes.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(bytes) => Ok(Some(Version::of(&bytes, &path.display().to_string()))),
+        Ok(bytes) => Version::of(&bytes).map(Some).map_err(|mixed| {
+            let told = format!("{}: {mixed}", path.display());
+            io::Error::new(io::ErrorKind::InvalidData, told)
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -300,8 +305,7 @@ impl Program {
                 Outcome::Unknown
             }
         };
-        let register = self.histories.entry(name.to_owned()).or_default();
-        register.changes.push(Event {
+        self.register(name).changes.push(Event {
             what,
             outcome,
             began,
@@ -312,7 +316,49 @@ impl Program {
     /// In place. Two that do so on one mount would mix their bytes, as on a local disk.
     fn write(&mut self, name: &str, path: &Path) {
         let version = Version::short();
+        let began = Instant::now();
         self.change(name, Change::Wrote(version), || write_new(path, version));
+        let write = self.since(began);
+        self.register(name).in_place.push(write);
+    }
+
+    fn register(&mut self, name: &str) -> &mut Register {
+        self.histories.entry(name.to_owned()).or_default()
+    }
+
+    /// A call that is over now.
+    fn since(&self, began: Instant) -> OnMount {
+        OnMount {
+            mount: self.number % 2,
+            began,
+            ended: Instant::now(),
+        }
+    }
+
+    /// Notes a read of this name that is over now.
+    fn saw(
+        &mut self,
+        name: &str,
+        seen: io::Result<Option<Version>>,
+        began: Instant,
+        ended: Instant,
+    ) {
+        match seen {
+            Ok(what) => self.register(name).reads.push(Event {
+                what,
+                outcome: Outcome::Acknowledged,
+                began,
+                ended,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                println!("{error}");
+                let read = self.since(began);
+                self.register(name).mixed.push(read);
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            // It changed while it was read.
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{name}"),
+        }
     }
 
     /// As web applications do: under another name first, which nobody else uses.
@@ -333,36 +379,17 @@ impl Program {
         let began = Instant::now();
         self.change(name, Change::Removed, || fs::rename(path, &own));
         let ended = Instant::now();
-        if let Ok(Some(taken)) = read(&own) {
-            let register = self.histories.entry(name.to_owned()).or_default();
-            let (what, outcome) = (Some(taken), Outcome::Acknowledged);
-            register.reads.push(Event {
-                what,
-                outcome,
-                began,
-                ended,
-            });
+        let taken = read(&own);
+        if !matches!(taken, Ok(None)) {
+            self.saw(name, taken, began, ended);
             fs::remove_file(&own).unwrap();
         }
     }
 
     fn read(&mut self, name: &str, path: &Path) {
         let began = Instant::now();
-        match read(path) {
-            Ok(what) => {
-                let register = self.histories.entry(name.to_owned()).or_default();
-                let (outcome, ended) = (Outcome::Acknowledged, Instant::now());
-                register.reads.push(Event {
-                    what,
-                    outcome,
-                    began,
-                    ended,
-                });
-            }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            // It changed while it was read.
-            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{name}"),
-        }
+        let seen = read(path);
+        self.saw(name, seen, began, Instant::now());
     }
 
     /// A directory of files is made, renamed, read and removed in a burst.

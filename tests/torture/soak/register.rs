@@ -46,16 +46,12 @@ impl Version {
         bytes
     }
 
-    /// The version that these bytes are, whole and unmixed.
-    #[track_caller]
-    pub fn of(bytes: &[u8], what: &str) -> Self {
-        assert!(bytes.len() >= HEAD_BYTES, "{what}: {} bytes", bytes.len());
-        let version = Self(u64::from_le_bytes(bytes[..8].try_into().unwrap()));
-        assert!(
-            bytes == version.bytes(),
-            "{what}: mixed or cut: {version:?}"
-        );
-        version
+    /// The version that these bytes are, whole and unmixed. Errors: what they are else.
+    pub fn of(bytes: &[u8]) -> Result<Self, String> {
+        let head = bytes.get(..8).and_then(|head| head.try_into().ok());
+        let version = head.map(|head| Self(u64::from_le_bytes(head)));
+        let whole = version.filter(|version| bytes == version.bytes());
+        whole.ok_or_else(|| format!("{} bytes, mixed or cut: {version:?}", bytes.len()))
     }
 
     /// Permissions with which it is published by rename.
@@ -92,6 +88,24 @@ pub struct Event<T> {
 pub struct Register {
     pub changes: Vec<Event<Change>>,
     pub reads: Vec<Event<Option<Version>>>,
+    /// Changes that wrote to the file itself.
+    pub in_place: Vec<OnMount>,
+    /// Reads of bytes that are of no version.
+    pub mixed: Vec<OnMount>,
+}
+
+/// When a call on one of the mounts was under way.
+#[derive(Debug, Clone, Copy)]
+pub struct OnMount {
+    pub mount: usize,
+    pub began: Instant,
+    pub ended: Instant,
+}
+
+impl OnMount {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.mount == other.mount && self.began <= other.ended && other.began <= self.ended
+    }
 }
 
 impl Register {
@@ -104,7 +118,7 @@ impl Register {
                 began: at,
                 ended: at,
             }],
-            reads: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -146,6 +160,16 @@ impl Register {
     pub fn may_end(&self, seen: Option<Version>) -> bool {
         let now = Instant::now();
         self.may_show(seen, now, now, true)
+    }
+
+    /// A program that writes to the file itself mixes what others on its mount read
+    /// meanwhile, as on a local disk. Nothing else does.
+    #[track_caller]
+    pub fn check_mixed(&self, name: &str) {
+        for mixed in &self.mixed {
+            let is_written = self.in_place.iter().any(|write| write.overlaps(mixed));
+            assert!(is_written, "{name}: mixed or cut: {mixed:?}");
+        }
     }
 
     #[track_caller]
@@ -204,6 +228,8 @@ pub fn note(into: &mut Histories, other: Histories) {
         let known = into.entry(name).or_default();
         known.changes.extend(register.changes);
         known.reads.extend(register.reads);
+        known.in_place.extend(register.in_place);
+        known.mixed.extend(register.mixed);
     }
 }
 
