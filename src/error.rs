@@ -74,10 +74,10 @@ pub enum FsError {
     #[error("bytes do not match their checksum{0}")]
     Corrupt(Cause),
     /// The spool had no room for them.
-    #[error("parts of the file are gone with the unfinished upload that alone had them")]
+    #[error("parts of the file were only in an unfinished upload, which is gone")]
     PartsLost,
     /// The application that called is being killed.
-    #[error("nobody waits for the answer any more")]
+    #[error("the caller was killed")]
     Interrupted,
     #[error("no answer from S3 in time{0}")]
     TimedOut(Cause),

@@ -31,7 +31,7 @@ pub enum NotPrivate {
     #[error("{0} is not a file")]
     NotAFile(PathBuf),
     #[error(
-        "{path} belongs to user {owner}, and mediafs runs as user {own}: choose a place of its own, or give it this one with 'chown'"
+        "{path} belongs to user {owner}, but mediafs runs as user {own}: choose another directory, or 'chown' this one"
     )]
     Foreign { path: PathBuf, owner: u32, own: u32 },
     #[error(

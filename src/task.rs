@@ -31,7 +31,7 @@ pub fn caught_now<T>(step: &'static str, run: impl FnOnce() -> T) -> Result<T, P
 }
 
 fn panicked(step: &'static str) -> Panicked {
-    tracing::error!(step, "broke off: a panic");
+    tracing::error!(step, "panicked");
     Panicked(step)
 }
 

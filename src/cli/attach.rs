@@ -22,8 +22,8 @@ const NAMED_LIMIT: usize = 20;
 ///
 /// For a container that was started before the mount and does not see it: PATH, a
 /// directory in the container, becomes the mount, without a restart. Files that are open
-/// there stay those of the old directory; who has some is listed. The container's next
-/// start needs the mount as a bind, which is printed. Takes root. 'mediafs detach' takes
+/// there stay those of the old directory; their users are listed. The container's next
+/// start needs the mount as a bind, which is printed. Needs root. 'mediafs detach' takes
 /// the mount out again; 'mediafs help containers' says more.
 #[derive(Debug, Args)]
 #[command(
@@ -104,7 +104,8 @@ impl AttachCommand {
             tell_left(&left, "the old directory")?;
         }
         if !mount.entry.options.iter().any(|it| it == "allow_other") {
-            let text = "it is mounted without --allow-other: other users than the mount's get EACCES, in containers too";
+            let text =
+                "the mount lacks --allow-other: only its own user can use it, in containers too";
             eprintln!("{}", warning(text));
         }
         if !self.json {

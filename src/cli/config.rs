@@ -36,7 +36,7 @@ enum Action {
         #[command(flatten)]
         args: Box<MountArgs>,
     },
-    /// Say what is wrong with a configuration: 2 for a setting, 1 for a file that it names
+    /// Check a configuration; exit code 2: a wrong setting, 1: an unusable file
     Check {
         /// Print a JSON object
         #[arg(long)]

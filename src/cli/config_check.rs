@@ -14,7 +14,7 @@ use crate::session::{self, FS_TYPE, MountpointError, check_mountpoint, check_ove
 use crate::store::s3::{OnNetworkError, ProfileSettings};
 use crate::store::{GivenKeys, KeySource};
 
-/// Each with the setting that it is of.
+/// What is wrong, by setting.
 pub fn wrong(config: &Config) -> Vec<String> {
     let mut wrong = unreadable(config);
     let checks = [

@@ -161,7 +161,7 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
     if word == READY {
         return Ok(());
     }
-    let status = child.wait().context("the daemon is lost")?;
+    let status = child.wait().context("cannot wait for the daemon")?;
     if !word.is_empty() {
         bail!("{word}");
     }

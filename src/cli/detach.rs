@@ -15,7 +15,7 @@ use crate::session::MountTree;
 /// Take a mount out of a container that runs
 ///
 /// What PATH was before is seen again. Files that are open in the mount stay usable as
-/// long as it serves; who has some is listed. Works without the mount's daemon. Takes
+/// long as it serves; their users are listed. Works without the mount's daemon. Needs
 /// root.
 #[derive(Debug, Args)]
 #[command(override_usage = "mediafs detach --container <NAME> [PATH]

@@ -13,7 +13,7 @@ use crate::session::MountTree;
 
 /// Commands that know containers by name. Source: podman-inspect(1), docker inspect.
 const ENGINES: [&str; 2] = ["podman", "docker"];
-/// One that waits for its own daemon or for a lock is not waited for.
+/// How long podman or docker may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

@@ -22,7 +22,7 @@ pub struct ExportCommand {
     /// Bucket and key prefix; or the NAME of a mount, as 'mediafs mount' takes it
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: String,
-    /// Directory to bring them into
+    /// Directory to write to
     directory: PathBuf,
     #[command(flatten)]
     moves: MoveArgs,

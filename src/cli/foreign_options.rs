@@ -70,9 +70,9 @@ const KEY_FILE: &str = "sse-customer-key-file=FILE, with 32 bytes or these in ba
 const INSTEAD: [(&str, &str); 47] = [
     ("ac_attr_timeout", TTL),
     ("allow_root", "allow_other"),
-    ("ahbe_conf", "nothing: extra headers are not supported"),
+    ("ahbe_conf", "no option: extra headers are not supported"),
     ("attr_timeout", TTL),
-    ("cheap", "nothing: there is no such mode"),
+    ("cheap", "no option: there is no such mode"),
     ("check_cache_dir_exist", CACHE),
     ("compat_dir", "dir-markers=auto, always or never"),
     ("connect_timeout", TIMEOUT),
@@ -97,11 +97,11 @@ const INSTEAD: [(&str, &str); 47] = [
     ),
     (
         "nocopyapi",
-        "nothing: a store without copies is not supported",
+        "no option: a store without copies is not supported",
     ),
     (
         "norenameapi",
-        "nothing: a store without copies is not supported",
+        "no option: a store without copies is not supported",
     ),
     (
         "bucket",
@@ -118,7 +118,7 @@ const INSTEAD: [(&str, &str); 47] = [
     ("direct_io", "ttl=0s, where each open is to ask S3"),
     (
         "ecs",
-        "nothing: credentials of a container are found by themselves",
+        "no option: credentials of a container are found by themselves",
     ),
     (
         "ibm_iam_auth",
@@ -126,7 +126,7 @@ const INSTEAD: [(&str, &str); 47] = [
     ),
     (
         "instance_name",
-        "nothing: 'mediafs status' names each mount by its place",
+        "no option: 'mediafs status' names each mount by its place",
     ),
     (
         "nomultipart",
@@ -145,7 +145,7 @@ const INSTEAD: [(&str, &str); 47] = [
     ("retries", TIMEOUT),
     ("rootcontext", "context="),
     ("load_sse_c", KEY_FILE),
-    ("sigv2", "nothing: requests are signed with version 4"),
+    ("sigv2", "no option: requests are signed with version 4"),
     (
         "ssl_verify_hostname",
         "ca-bundle=FILE with the CA's certificates",

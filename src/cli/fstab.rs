@@ -279,7 +279,7 @@ impl Request {
             };
             if is_path(setting) && !value.starts_with('/') {
                 return Err(format!(
-                    "{option:?}: write the whole path, from / on: nobody knows which folder mount(8) is run from"
+                    "{option:?}: write the whole path, from /: mount(8) may run in any directory"
                 ));
             }
             return Ok(vec![format!("--{ours}={value}")]);
@@ -288,9 +288,9 @@ impl Request {
             Some(Foreign::Settings(settings)) => Ok(settings),
             Some(Foreign::Always) => Ok(Vec::new()),
             _ if self.sloppy => Ok(Vec::new()),
-            Some(Foreign::Instead(use_this)) => Err(format!(
-                "option {name:?} is of another program: use {use_this}"
-            )),
+            Some(Foreign::Instead(use_this)) => {
+                Err(format!("option {name:?} is not supported: use {use_this}"))
+            }
             None => {
                 let names = known.iter().filter_map(|it| it.get_long());
                 let meant = nearest(&ours, names);

@@ -35,10 +35,10 @@ const EXPORTS_LIMIT: usize = 3;
 
 #[derive(Debug, Args)]
 pub struct MaterializeArgs {
-    /// Bring all files into DIR, which then takes the mount's place: 'mediafs help migrate'
+    /// Copy all files to DIR, which then takes the mount's place: 'mediafs help migrate'
     #[arg(long, value_name = "DIR", conflicts_with_all = ["leave_in_spool", "json"])]
     materialize: Option<PathBuf>,
-    /// Do not ask before files are brought
+    /// Do not ask before files are copied
     #[arg(long, short, requires = "materialize")]
     yes: bool,
     /// Delete files of DIR that the mount does not have
@@ -131,7 +131,7 @@ impl MaterializeArgs {
         }
         ensure!(
             mount.is_trusted(),
-            "{}: --materialize does as the mount's settings say, and it is another user's",
+            "{}: --materialize uses the mount's settings; this is another user's mount",
             mountpoint.display()
         );
         let attachable = Attachable::at(mountpoint)?;
@@ -194,7 +194,7 @@ impl Materialize<'_> {
         };
         let (mountpoint, old) = (&self.mount.health.mountpoint, &overlay.dir);
         Err(Refused(format!(
-            "{mountpoint}: the bucket does not have yet what {old} has ({left}): wait until 'mediafs status {mountpoint}' says that {old} is not needed any more"
+            "{mountpoint}: {old} has files that the bucket lacks ({left}): wait until 'mediafs status {mountpoint}' says that {old} is not needed any more"
         ))
         .into())
     }
@@ -206,7 +206,7 @@ impl Materialize<'_> {
         // One that is taken away ends: its daemon serves what is still open.
         if place.replaced == Replaced::Detached || place.uncover().is_err() {
             return why.context(format!(
-                "{directory} is on {mountpoint}, and may lack what was changed last, which S3 has: 'mediafs verify' tells"
+                "{directory} is on {mountpoint}, but may lack the last changes, which S3 has: run 'mediafs verify'"
             ));
         }
         if let Err(error) = self.end_barrier(number, BarrierEnd::Lift) {
@@ -233,7 +233,7 @@ impl Materialize<'_> {
             if attempt == EXPORTS_LIMIT {
                 ensure!(
                     summary.counts.fetched.names > 0,
-                    "{} files could not be brought: 'mediafs export' names them",
+                    "{} files could not be copied: 'mediafs export' names them",
                     summary.counts.errors.names
                 );
                 return Ok(());
@@ -270,7 +270,7 @@ impl Materialize<'_> {
             return Ok(held.number);
         }
         let span = humantime::format_duration(self.within);
-        let mut text = format!("no moment within {span} at which nobody writes");
+        let mut text = format!("the mount was not idle within {span}");
         for opener in &held.writers {
             let path = plain(&opener.path);
             let process = opener.process();
@@ -373,9 +373,9 @@ fn check(summary: &Summary) -> anyhow::Result<()> {
         Outcome::Equal => Ok(()),
         Outcome::Differences if is_all_shown && more == 0 => Ok(()),
         Outcome::Differences if is_all_shown => bail!(
-            "{more} files that the mount does not have are left, since some of what is listed cannot be told"
+            "{more} files that the mount does not have are left: some listed keys cannot be read"
         ),
-        Outcome::Declined => Err(Refused("nothing is done without a yes".to_owned()).into()),
-        _ => bail!("not everything could be brought"),
+        Outcome::Declined => Err(Refused("the plan was not approved".to_owned()).into()),
+        _ => bail!("not everything could be copied"),
     }
 }

@@ -96,7 +96,7 @@ pub struct MoveArgs {
     /// Delete more than half of what there is
     #[arg(long)]
     force: bool,
-    /// Most bytes to move in a second, such as 10MiB
+    /// Limit of bytes a second, such as 10MiB
     #[arg(long, value_name = "SIZE")]
     bwlimit: Option<ByteSize>,
 }
@@ -141,7 +141,7 @@ pub struct Checked {
 }
 
 impl MigrateArgs {
-    /// Errors: arguments or settings that are none, a directory that is not there.
+    /// Errors: invalid arguments or settings, a missing directory.
     pub fn check(self, place: Option<String>, directory: &Path) -> anyhow::Result<Checked> {
         let mut args = self;
         let target = match place {
@@ -284,7 +284,7 @@ impl Checked {
         let report = self.args.common.report.as_deref().map(resolved);
         if is_no_file || report.is_some_and(|report| report == place) {
             let path = path.display();
-            let why = format!("--manifest {path}: it needs a file of its own");
+            let why = format!("--manifest {path}: name another regular file");
             return Err(Usage(why).into());
         }
         Ok(Some(place))

@@ -148,7 +148,7 @@ impl Operator for Console {
             return true;
         }
         if !io::stdin().is_terminal() {
-            self.tell("nothing is done without --yes where there is no terminal to ask at");
+            self.tell("no terminal to ask on: --yes does it without asking");
             return false;
         }
         eprint!("Go on? [y/N] ");

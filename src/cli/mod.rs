@@ -58,7 +58,7 @@ use crate::migrate::{Outcome, Refused};
 use crate::session::{self, UnheardStop};
 use crate::telemetry;
 
-/// Mounts an S3 bucket as an application's media directory.
+/// Mounts an S3 bucket as a directory.
 #[derive(Debug, Parser)]
 #[command(
     name = "mediafs",

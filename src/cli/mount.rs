@@ -58,7 +58,7 @@ pub struct MountArgs {
 }
 
 impl MountArgs {
-    /// Errors: arguments that are none.
+    /// Errors: invalid arguments.
     pub fn source(self) -> Result<ConfigSource, ConfigError> {
         let (place, mountpoint) = (self.place.clone(), self.mountpoint.clone());
         let file = self.config_file();
@@ -97,7 +97,7 @@ impl MountCommand {
 
     /// `args` are those that say the same to a process of its own.
     pub fn run(self, args: &[OsString]) -> anyhow::Result<()> {
-        let early = EarlySignals::keep().context("no signal handler")?;
+        let early = EarlySignals::keep().context("cannot handle signals")?;
         let outcome = self.run_until_unmounted(args, &early);
         outcome.map_err(|error| early.unheard(error))
     }

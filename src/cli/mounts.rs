@@ -309,13 +309,13 @@ impl SocketArg {
                     Ok((named, String::new()))
                 }
                 (None, None) => bail!(
-                    "{} is in no mount: 'mediafs status' lists those that there are",
+                    "{} is not in a mount: 'mediafs status' lists the mounts",
                     path.display()
                 ),
             };
         };
         let Some(below) = below.to_str() else {
-            bail!("{}: no file of a mount has such a name", path.display());
+            bail!("{}: not UTF-8, so no file of a mount", path.display());
         };
         Ok((mount, below.to_owned()))
     }

@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigSource, Options, Target};
 use crate::migrate::{MoveJob, OddPolicies, Operator, move_objects};
 
 /// Heading of what follows in a help text.
-const OLD_PLACE: &str = "OLD, where it is not as NEW";
+const OLD_PLACE: &str = "OLD, if it differs from NEW";
 /// Comes before every profile. Source: AWS SDKs and Tools Reference Guide, "Credential
 /// provider chain".
 const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";

@@ -43,7 +43,7 @@ pub struct SetupCommand {
     /// Print what is to be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Replace settings that somebody else has made otherwise
+    /// Replace settings that differ from the plan
     #[arg(long)]
     force: bool,
     /// Print the plan or what was done as a JSON array
@@ -67,7 +67,7 @@ pub struct SetupCommand {
     /// Encrypt new objects by default
     #[arg(long, num_args = 0..=1, default_missing_value = "AES256", require_equals = true)]
     default_encryption: Option<SseConfig>,
-    /// Key of KMS for it [default: that of --sse-kms-key-id, or the store's own]
+    /// KMS key for new objects [default: that of --sse-kms-key-id, or the store's own]
     #[arg(long, value_name = "KEY", requires = "default_encryption")]
     default_encryption_key: Option<String>,
     /// Let browsers read from this origin; may be repeated
@@ -91,7 +91,7 @@ impl SetupCommand {
             )?;
             return Ok(ExitCode::SUCCESS);
         }
-        let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
+        let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
         runtime.block_on(self.plan_and_do(&config, &options))
     }
 
@@ -125,7 +125,7 @@ impl SetupCommand {
             (Some(name), _) => name.clone(),
             (None, Some(name)) => name.to_string_lossy().into_owned(),
             (None, None) if mountpoint.is_some() => {
-                let usage = "/ is no directory for a bucket alone: name one, as in 'mediafs setup BUCKET[/PREFIX] /srv/media'";
+                let usage = "name another mountpoint than /, as in 'mediafs setup BUCKET[/PREFIX] /srv/media'";
                 return Err(Usage(usage.to_owned()).into());
             }
             (None, None) => {
@@ -136,7 +136,7 @@ impl SetupCommand {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
             let usage = format!(
-                "{name:?} is no name of a mount: name it with --name, in letters, digits, - and _"
+                "{name:?} cannot name a mount: pass --name, in letters, digits, '-', '_', '.'"
             );
             return Err(Usage(usage).into());
         }
@@ -242,7 +242,7 @@ impl SetupCommand {
         printed?;
         let failed = |step: &Step| matches!(step.state, StepState::Failed | StepState::Conflict);
         if done.iter().any(failed) {
-            self.end(&done, "not all is done: run it again once that is mended")?;
+            self.end(&done, "not all is done: fix what failed, run it again")?;
             return Ok(ExitCode::FAILURE);
         }
         let file = options.config_file.display();
@@ -257,9 +257,7 @@ impl SetupCommand {
     /// Errors: nobody is there to be asked.
     fn agrees(&self, plan: &[Step]) -> anyhow::Result<bool> {
         if !io::stdin().is_terminal() {
-            bail!(
-                "nobody can be asked here: --yes does it without asking, --dry-run prints the plan"
-            );
+            bail!("no terminal to ask on: --yes does it without asking, --dry-run prints the plan");
         }
         let mut out = anstream::stderr();
         if self.json {

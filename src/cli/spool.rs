@@ -286,7 +286,7 @@ fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<PathBuf
     let export = format!("'mediafs spool export {id} FILE'");
     if !entry.whole && !force {
         bail!(
-            "{} is not all of a file that was closed: look at it with {export}, then pass --force to write what there is of it",
+            "{} may be only part of a file: look at it with {export}, then pass --force to write what there is",
             describe(entry)
         );
     }
@@ -294,7 +294,9 @@ fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<PathBuf
     let key = key.with_context(|| format!("its key is not known: get the bytes with {export}"))?;
     let mount = view.mount();
     let mount = mount.with_context(|| {
-        format!("it is not known which mount the spool is of: mount it once, or get the bytes with {export}")
+        format!(
+            "the spool does not record its mount: mount it once, or get the bytes with {export}"
+        )
     })?;
     let at = &mount.mountpoint;
     let mounted = mount_at(at)?.filter(|mounted| mounted.fs_type == "fuse.mediafs");
@@ -339,7 +341,7 @@ fn check_place(entry: &Entry, at: &Path, export: &str) -> anyhow::Result<()> {
     let place = place(entry);
     ensure!(
         shown == place,
-        "{} is of {place}, and {} shows {shown}: mount the former with this spool, or get the bytes with {export}",
+        "{} is of {place}, but {} shows {shown}: mount {place} with this spool, or get the bytes with {export}",
         describe(entry),
         at.display()
     );

@@ -42,7 +42,7 @@ pub fn of_overlay(text: &mut String, overlay: &OverlayStatus) {
         );
     }
     let told = [
-        (import.odd, &import.odd_names, "no file, stays there alone"),
+        (import.odd, &import.odd_names, "not files, not sent"),
         (
             import.open,
             &import.open_names,
@@ -51,7 +51,7 @@ pub fn of_overlay(text: &mut String, overlay: &OverlayStatus) {
         (
             import.changed,
             &import.changed_names,
-            "changed there after it was sent",
+            "changed after they were sent",
         ),
         (
             import.outside_changes,

@@ -34,7 +34,7 @@ pub fn whole(status: &Status) -> String {
     let deletes = match (status.deletes.waiting, status.deletes.failing) {
         (0, _) => "none waits".to_owned(),
         (waiting, false) => format!("{waiting} wait"),
-        (waiting, true) => format!("{waiting} wait, and S3 does not take them"),
+        (waiting, true) => format!("{waiting} wait; the last attempt failed"),
     };
     line(&mut text, "deletes", &deletes);
     if let Some(overlay) = &status.overlay {

@@ -84,7 +84,7 @@ fn end_one(mount: &FoundMount, within: Option<Duration>) -> anyhow::Result<()> {
         std::thread::sleep(POLL_EVERY);
     }
     if !ending.openers.is_empty() && began.elapsed() >= drain {
-        eprintln!("who had files open until then has lost the mount");
+        eprintln!("programs with open files have lost the mount");
     }
     Ok(())
 }

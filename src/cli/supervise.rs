@@ -16,7 +16,7 @@ use crate::telemetry::{self, LogArgs, LogIs};
 pub struct SuperviseCommand {
     /// Socket for what the daemon has to say
     socket: PathBuf,
-    /// How long the daemon may be silent, in milliseconds; 0: for ever
+    /// How long the daemon may be silent, in milliseconds; 0: no limit
     watchdog_ms: u64,
     #[command(flatten)]
     log: LogArgs,

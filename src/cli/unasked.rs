@@ -55,7 +55,7 @@ fn without_socket(mountpoint: &Path) -> SilentMount {
         None => (
             HealthState::Unknown,
             format!(
-                "it is mounted, and none of the sockets here is of it{}: name its own with --socket, or type 'umount {shown}'",
+                "it is mounted, but its socket was not found{}: name it with --socket, or type 'umount {shown}'",
                 why_not_here()
             ),
         ),
@@ -131,7 +131,7 @@ pub fn missing(
     match mountpoint {
         Some(mountpoint) => unheard(&mountpoint, &silent).into(),
         None => anyhow!(
-            "no mount {which:?}: 'mediafs status' lists those that there are{}",
+            "no mount {which:?}: 'mediafs status' lists the mounts{}",
             also(&silent)
         ),
     }

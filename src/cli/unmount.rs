@@ -21,7 +21,7 @@ use crate::config::Period;
 use crate::session::control::answers::Status;
 use crate::write_path::SpoolView;
 
-/// Bring everything to S3, then unmount
+/// Send everything to S3, then unmount
 ///
 /// Says what is still to be sent. With S3 down it lists that and where its bytes are,
 /// leaves the mount as it is and ends with 1; with --leave-in-spool it unmounts all the
@@ -162,7 +162,7 @@ impl UnmountCommand {
         if let Some((overlay, left)) = overlay.and_then(|it| Some((it, overlay_left(it)?))) {
             let old = plain(&overlay.dir);
             eprintln!(
-                "S3 does not have yet what {old} has ({left}): the next mount with --overlay {old} goes on"
+                "{old} has files that S3 lacks ({left}): the next mount with --overlay {old} goes on"
             );
         }
         ensure!(

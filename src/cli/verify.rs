@@ -30,7 +30,7 @@ pub struct VerifyCommand {
     /// Compare with what 'mediafs import --manifest' has written, in place of DIR
     #[arg(long, value_name = "FILE", conflicts_with_all = ["content_types", "fix_content_type"])]
     manifest: Option<PathBuf>,
-    /// Take what only the bucket has for no difference
+    /// Accept objects that only the bucket has
     #[arg(long)]
     one_way: bool,
     /// Look at Content-Types too, with one request for each object

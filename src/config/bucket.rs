@@ -51,7 +51,7 @@ pub fn check_bucket(bucket: &str) -> Result<(), String> {
     if fits {
         Ok(())
     } else {
-        Err(format!("{bucket:?} is no bucket name"))
+        Err(format!("{bucket:?} is not a bucket name"))
     }
 }
 

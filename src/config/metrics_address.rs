@@ -14,7 +14,7 @@ pub(super) fn notes(given: Option<MetricsAddress>) -> Vec<String> {
     let open = given.filter(|it| !it.0.ip().is_loopback());
     let notes = open.map(|address| {
         format!(
-            "metrics = {address} is no address of loopback: whoever reaches it reads names of files and buckets and the warnings of the log, of every mount of this user"
+            "metrics = {address} is not a loopback address: whoever can reach it reads file names, bucket names and log warnings of every mount of this user"
         )
     });
     notes.into_iter().collect()
@@ -28,7 +28,7 @@ impl FromStr for MetricsAddress {
         let port = text.strip_prefix("localhost:").unwrap_or(text);
         let port = port.parse().map(loopback);
         port.or_else(|_| text.parse().map(Self)).map_err(|_| {
-            format!("{text:?} is no address: write it like 127.0.0.1:9750, or the port alone")
+            format!("{text:?} is not an address: write it like 127.0.0.1:9750, or the port alone")
         })
     }
 }

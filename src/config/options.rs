@@ -179,7 +179,7 @@ pub struct Options {
     #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "DIR|none")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
-    /// Most bytes of the cache on disk; 1 GiB of the disk, or 5 % of a small one, stays free [default: 10GiB]
+    /// Limit of the cache on disk; 1 GiB of the disk, or 5 % of a small one, stays free [default: 10GiB]
     #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_size: Option<ByteSize>,
@@ -200,7 +200,7 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir_markers: Option<DirMarkersConfig>,
-    /// Most objects that one rename of a directory moves; beyond it mv copies [default: 100000]
+    /// Limit of objects in one rename of a directory; beyond it mv copies [default: 100000]
     #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rename_objects: Option<u64>,
@@ -212,7 +212,7 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "ENDPOINT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool_moved_from: Option<String>,
-    /// Most bytes in the spool; beyond it writes fail with ENOSPC until uploads end [default: the disk]
+    /// Limit of the spool; beyond it writes fail with ENOSPC until uploads end [default: the disk]
     #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool_size: Option<ByteSize>,
@@ -241,7 +241,7 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sse: Option<SseConfig>,
-    /// Key of --sse=aws:kms [default: the bucket's]
+    /// KMS key of --sse=aws:kms [default: the bucket's]
     #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sse_kms_key_id: Option<String>,
@@ -290,7 +290,7 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file: Option<PathBuf>,
-    /// Size at which the log file is moved aside, to FILE.1, FILE.2 and so on; 0 leaves that to logrotate [default: 10MiB]
+    /// Size at which the log file is renamed, to FILE.1, FILE.2 and so on; 0 leaves that to logrotate [default: 10MiB]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file_size: Option<ByteSize>,
@@ -318,11 +318,11 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
-    /// Share of the calls whose spans are exported, from 0 to 1 [default: as OTEL_TRACES_SAMPLER says, or 0.01]
+    /// Ratio of calls whose spans are exported, from 0 to 1 [default: as OTEL_TRACES_SAMPLER says, or 0.01]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "RATIO")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_sample_ratio: Option<Ratio>,
-    /// Replace a daemon in the background whose mount does not answer for this long; 0 never does; the service has WatchdogSec= [default: 60s]
+    /// Replace a background daemon whose mount does not answer for this long; 0: never; a service has WatchdogSec= [default: 60s]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Period>,

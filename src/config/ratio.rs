@@ -24,7 +24,7 @@ impl FromStr for Ratio {
         let ratio = parsed.filter(|ratio| (0.0..=1.0).contains(ratio));
         ratio
             .map(Self)
-            .ok_or_else(|| format!("{text:?} is no share: write it like 0.01, from 0 to 1"))
+            .ok_or_else(|| format!("{text:?} is not a ratio: write it like 0.01, from 0 to 1"))
     }
 }
 

@@ -69,7 +69,7 @@ impl RequestConfig {
             {
                 return Err((
                     "storage-class",
-                    format!("{class:?} is no storage class: STANDARD_IA is one"),
+                    format!("{class:?} is not a storage class: STANDARD_IA is one"),
                 ));
             }
         }
@@ -140,7 +140,7 @@ impl RequestConfig {
         if self.requester_pays {
             return Err((
                 "anonymous",
-                "nobody can be sent the bill of requester-pays: leave out one of them".to_owned(),
+                "has no account that requester-pays could bill: leave out one of them".to_owned(),
             ));
         }
         Ok(())

@@ -103,7 +103,7 @@ impl FromStr for ByteSize {
         let parsed = text.parse::<bytesize::ByteSize>();
         parsed
             .map(|size| Self(size.as_u64()))
-            .map_err(|_| format!("{text:?} is no size: write it like 8MiB"))
+            .map_err(|_| format!("{text:?} is not a size: write it like 8MiB"))
     }
 }
 
@@ -117,7 +117,7 @@ impl FromStr for Period {
         let parsed = humantime::parse_duration(text);
         parsed
             .map(Self)
-            .map_err(|_| format!("{text:?} is no duration: write it like 60s or 5m"))
+            .map_err(|_| format!("{text:?} is not a duration: write it like 60s or 5m"))
     }
 }
 
@@ -130,7 +130,7 @@ impl FromStr for FileMode {
             .ok()
             .filter(|mode| *mode <= 0o7777);
         mode.map(Self)
-            .ok_or_else(|| format!("{text:?} is no mode: write it in octal, like 0644"))
+            .ok_or_else(|| format!("{text:?} is not a mode: write it in octal, like 0644"))
     }
 }
 

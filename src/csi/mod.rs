@@ -61,7 +61,7 @@ pub fn serve(settings: DriverSettings) -> anyhow::Result<()> {
     crate::telemetry::write_logs();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build();
-    let runtime = runtime.context("cannot start the run time")?;
+    let runtime = runtime.context("cannot start the runtime")?;
     let calls = TaskTracker::new();
     let driver = Arc::new(Driver {
         name: settings.name,
@@ -71,8 +71,8 @@ pub fn serve(settings: DriverSettings) -> anyhow::Result<()> {
     });
     runtime.block_on(async move {
         let listener = UnixListener::from_std(listener).context("cannot listen on the socket")?;
-        let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot handle signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle signals")?;
         tracing::info!(driver = driver.name, node = driver.node_id, "serving");
         tokio::select! {
             () = grpc::serve(listener, driver) => {}

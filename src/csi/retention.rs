@@ -27,7 +27,7 @@ pub fn forget(volume: &str, folder: &Path) {
         Ok(false) => {
             tracing::warn!(
                 volume,
-                "the spool has bytes for the next pod with this volume, or lost ones: 'mediafs spool list' tells"
+                "the spool has bytes that wait for the next pod, or lost bytes: see 'mediafs spool list'"
             );
         }
         Err(error) => tracing::warn!(volume, %error, "the spool is kept"),

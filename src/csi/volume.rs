@@ -320,7 +320,7 @@ pub fn unpublish_target(target: &Path) -> Result<(), Status> {
         let is_ours = entry.fs_type == FS_TYPE && (is_served(&entry)? || is_dead(&entry)?);
         if !is_ours {
             return Err(Status::not_found(format!(
-                "{} has a mount that is of no volume: {} ({})",
+                "{} has a mount of no volume: {} ({})",
                 target.display(),
                 entry.source,
                 entry.fs_type

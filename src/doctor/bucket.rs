@@ -185,9 +185,9 @@ async fn versioning(s3: &S3Store, report: &mut Report) {
         Ok(Versioning::Off) => report.ok("versioning", "off"),
         Ok(versioning) => {
             let found = match versioning {
-                Versioning::On => "on: each close and each delete keeps the version before",
+                Versioning::On => "on: each close and each delete keeps the old version",
                 Versioning::Suspended | Versioning::Off => {
-                    "suspended: versions of before are still kept"
+                    "suspended: existing versions are still kept"
                 }
             };
             report.warn(

@@ -34,7 +34,7 @@ fn kernel(report: &mut Report) {
     } else {
         report.warn(
             "kernel",
-            format!("Linux {release}: calls under way when the daemon dies return EINTR"),
+            format!("Linux {release}: calls in progress when the daemon dies return EINTR"),
             "Linux 6.9 or later has them answered by the successor",
         );
     }

@@ -143,7 +143,7 @@ pub fn examine(config: &Config, asked: Examination) -> anyhow::Result<Vec<Findin
     if asked.scope == Scope::Mount {
         mountpoint::examine(config, &mut report);
     }
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(bucket::examine(config, asked, &mut report));
     Ok(report.0)
 }

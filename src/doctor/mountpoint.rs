@@ -120,7 +120,7 @@ fn stacked(path: &Path, report: &mut Report) {
     if here.len() > 1 {
         report.warn(
             "mounts",
-            format!("{} mounts on each other: {}", here.len(), here.join(", ")),
+            format!("{} stacked mounts: {}", here.len(), here.join(", ")),
             format!("umount {} until one is left", path.display()),
         );
     }

@@ -288,7 +288,7 @@ async fn conditions(store: &dyn ObjectStore, prefix: &str, report: &mut Report) 
         report.warn(
             "conditional requests",
             format!("could not be tried in {}", unknown.join(", ")),
-            "mend what the lines above say, and run this again",
+            "fix what the lines above say, and run this again",
         );
     }
     if missing.is_empty() && unknown.is_empty() {

@@ -92,7 +92,7 @@ impl Changes {
         *last = change.max(*last);
     }
 
-    /// Whether there are changes through no handle for which one of this mode answers.
+    /// Whether a handle of this mode has to make handleless changes safe.
     pub fn has_shared(&self, mode: OpenMode) -> bool {
         let mapped = mode == OpenMode::ReadWrite && self.mapped > self.safe;
         let named = mode.writes() && self.named > self.safe;

@@ -34,7 +34,7 @@ impl FailedRead {
         }
     }
 
-    /// What this read fails with without asking, once.
+    /// Fails this read once, without a request.
     pub fn again(&self, offset: u64) -> Result<(), FsError> {
         match self.0.lock().take() {
             Some(failed) if failed.offset == offset && failed.at.elapsed() < ASKED_AGAIN_WITHIN => {

@@ -264,7 +264,7 @@ impl OpenFile {
         state.overrides.mtime = Some(SystemTime::now());
     }
 
-    /// Whether it shows nothing but that the store has nothing.
+    /// Whether it has a name, but no stage and no object.
     pub fn is_bare(&self) -> bool {
         let content = self.content.lock();
         let is_empty = matches!(content.base, LowerLayer::Empty) && content.stage.is_none();

@@ -36,7 +36,7 @@ impl OpenFiles {
         }
     }
 
-    /// What is staged of a file, as one; and why it cannot be used, where it cannot.
+    /// The stages of a file joined into one, and why that is unusable, if it is.
     fn one_of(&self, stages: Vec<Stage>) -> (Option<Stage>, Option<FsError>) {
         let mut stages = stages.into_iter();
         let Some(mut stage) = stages.next() else {

@@ -96,7 +96,7 @@ impl OpenFile {
         }))
     }
 
-    /// A sealed stage has the bytes of the one over it too, which is in its place.
+    /// `whole`, a sealed stage that absorbed `sealed` above it, replaces both.
     ///
     /// False where the file has become another meanwhile: both are needed still.
     pub fn absorbed(&self, sealed: &SealedStage, whole: Stage) -> bool {

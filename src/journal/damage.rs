@@ -124,7 +124,7 @@ impl JournalState {
         }
         let copy = path.with_extension("damaged");
         if let Err(error) = std::fs::copy(path, &copy) {
-            tracing::warn!(%error, "no copy of the damaged journal");
+            tracing::warn!(%error, "cannot copy the damaged journal");
         }
         tracing::error!(
             records = self.damage.len(), copy = %copy.display(),

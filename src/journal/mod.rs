@@ -156,7 +156,7 @@ impl Journal {
     /// Appends what the next start can do without.
     fn append_or_log(&self, record: Record) {
         if let Err(error) = self.append(record, Durable::No) {
-            tracing::warn!(%error, "journal write failed: the next mount repeats this, or leaves an unfinished upload");
+            tracing::warn!(%error, "journal write failed: after a crash a step is repeated or an upload is left");
         }
     }
 }

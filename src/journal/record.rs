@@ -75,7 +75,7 @@ pub enum Record {
     Uploaded { key: Key, upload: UploadId },
     /// What has this name is about to be copied to another and deleted.
     Renaming(Box<RenameIntent>),
-    /// It is, as far as the rest is in the journal too; or it will not be.
+    /// The rename is finished as far as recorded, or given up.
     Renamed { from: Key },
     /// A request for these changes is about to be sent.
     Sent { number: u64, changes: Vec<Change> },

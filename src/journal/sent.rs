@@ -23,7 +23,7 @@ pub(super) struct SentChanges {
     by_number: BTreeMap<u64, Sent>,
     /// The start of the machine that the last records are of.
     boot: Option<String>,
-    /// What predecessors sent may not be here all.
+    /// Requests of predecessors may be missing.
     may_lack_some: bool,
 }
 
@@ -39,7 +39,7 @@ struct Sent {
 pub(super) struct Numbers(AtomicU64);
 
 impl Numbers {
-    /// Those that come after what is known.
+    /// Numbers above all known ones.
     pub fn after(known: &SentChanges) -> Self {
         let last = known
             .by_number

@@ -103,7 +103,7 @@ impl Bringing<'_> {
         if self.failures.any() {
             return Some(("something was not fetched", Again::Helps));
         }
-        let why = "some of what is listed cannot be told";
+        let why = "some listed keys cannot be read";
         (self.has_unseen && removals > 0).then_some((why, Again::Fails))
     }
 

@@ -22,7 +22,7 @@ const OWN: &str = "user.mediafs.";
 /// Source: limits.h, `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`.
 const XATTR_LIMIT_BYTES: usize = 1 << 16;
 
-/// In what a file is another than its object tells; None where it is not.
+/// How a file differs from what its object stores; None if it does not.
 pub fn difference(work: Work, here: &Stat, xattrs: &Xattrs, there: &Attributes) -> Option<String> {
     if there.kind != Kind::File {
         return Some("what is stored is no file".to_owned());

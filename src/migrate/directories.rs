@@ -30,7 +30,7 @@ pub struct Marked {
 /// What a directory is to have.
 type Owned = (Object, Ownership);
 
-/// Makes those that are not as they are to be, each private from its beginning.
+/// Makes the directories that differ, each private from its beginning.
 pub async fn own(
     bringing: &mut Bringing<'_>,
     directories: Spill<Marked>,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::namespace::Name;
 use crate::store::ListedObject;
 
-/// A timestamp of the kernel moves in steps: within so much of it, a change may not show.
+/// The resolution of the kernel's timestamps: a change within it may not show.
 /// Source: the tick of kernels with CONFIG_HZ=100, twice.
 const TIMESTAMP_STEP: Duration = Duration::from_millis(20);
 /// Times of objects have no fraction, and clocks differ a little.

@@ -42,7 +42,7 @@ pub fn export(
         // Files on their way have the same names whatever prefix they are of.
         let alone = rustix::fs::flock(&*root, FlockOperation::NonBlockingLockExclusive);
         if alone.is_err_and(|error| io::Error::from(error).kind() == io::ErrorKind::WouldBlock) {
-            let why = "another export brings files into this directory: wait for its end";
+            let why = "another export to this directory is running: wait for its end";
             return Err(guards::Refused(why.to_owned()).into());
         }
         let bucket = connect(job.config).await?;
@@ -138,7 +138,7 @@ async fn act(
     let keeps = if bringing.failures.any() {
         Some("something was not fetched")
     } else {
-        is_kept.then_some("some of what is listed cannot be told")
+        is_kept.then_some("some listed keys cannot be read")
     };
     bringing.remove(deletes, keeps).await?;
     give(&mut bringing, owned).await?;

@@ -263,7 +263,7 @@ impl Fetcher {
 
     fn tell_of_second_read(&self) {
         if !self.told.swap(true, Ordering::AcqRel) {
-            let text = "S3 tells no checksum of some objects: each of them is read a second time, and compared";
+            let text = "some objects have no checksum: each of them is read twice, and compared";
             self.operator.tell(text);
         }
     }
@@ -282,7 +282,7 @@ impl Fetcher {
     async fn symlink(&self, object: &Object, replaces: Option<&Stat>) -> Result<Line, Failed> {
         let path = &object.path;
         if object.size_bytes > SYMLINK_LIMIT_BYTES || replaces.is_some() {
-            let why = "it is a symlink there, and no target of one or a file here";
+            let why = "it is a symlink there, too long or over a file here";
             return Ok(self.odd.line(Symbol::OnlyThere, path, Odd::Symlink, why));
         }
         let body = self.whole(object).await?;

@@ -244,7 +244,7 @@ pub fn has_nothing_else(job: &Job<'_>, planned: &Plan, report: &Report) -> Resul
     if !planned.foreign.is_empty() {
         let foreign = planned.foreign.join("\n  ");
         return Err(Refused(format!(
-            "{directory} has something else than the mount: remove it, or choose another directory\n  {foreign}"
+            "{directory} has entries that the mount lacks: remove them, or choose another directory\n  {foreign}"
         )));
     }
     match report.counts.only_here.names {

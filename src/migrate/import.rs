@@ -147,9 +147,8 @@ fn placed(
             Ok(true)
         }
         (Some(_), None) => {
-            job.operator.tell(
-                "no manifest is written, since the run did not bring everything over: run again",
-            );
+            job.operator
+                .tell("no manifest is written, since not everything was sent: run again");
             Ok(false)
         }
     }

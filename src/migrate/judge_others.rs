@@ -26,7 +26,7 @@ impl Judge {
             (Ok((_, there)), FileType::Socket) if there.kind == Kind::Socket => {
                 Verdict::Equal(Proof::Empty)
             }
-            (Ok(_), _) => Verdict::Different("it is of another kind there".to_owned()),
+            (Ok(_), _) => Verdict::Different("it has another type there".to_owned()),
         }
     }
 
@@ -78,7 +78,7 @@ impl Judge {
             Err(error) => return Verdict::Failed(error.to_string()),
         };
         if target.len() as u64 != object.size_bytes {
-            return Verdict::Different("it leads elsewhere".to_owned());
+            return Verdict::Different("its target differs".to_owned());
         }
         match self.attributes_of(path).await {
             Ok((etag, stored)) if etag.as_str() == object.etag && stored.kind == Kind::Symlink => {}
@@ -96,7 +96,7 @@ impl Judge {
         };
         match self.store.get(request).await {
             Ok(answer) if answer.body == target => Verdict::Equal(Proof::Read),
-            Ok(_) => Verdict::Different("it leads elsewhere".to_owned()),
+            Ok(_) => Verdict::Different("its target differs".to_owned()),
             Err(error) => Verdict::Failed(error.to_string()),
         }
     }

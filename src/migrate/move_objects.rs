@@ -177,8 +177,8 @@ async fn act(
     failures.add_if(counts.failed.names > 0);
     let is_kept = counts.unseen > 0 && deletes.len() > 0;
     let keeps = match failures.any() {
-        true => Some("something was not brought over"),
-        false => is_kept.then_some("some of what is listed cannot be told"),
+        true => Some("something was not copied"),
+        false => is_kept.then_some("some listed keys cannot be read"),
     };
     transfers
         .remove(deletes, keeps, report, &mut failures)

@@ -275,7 +275,7 @@ impl Mover {
 
     fn tell_of_tags(&self, error: &StoreError) {
         if !self.told_of_tags.swap(true, Ordering::AcqRel) {
-            let text = format!("tags are not brought along: they cannot be read ({error})");
+            let text = format!("tags are not copied: they cannot be read ({error})");
             self.outbox.operator.tell(&text);
         }
     }
@@ -309,7 +309,7 @@ impl Mover {
         let proof: Proof = match verdict {
             Verdict::Equal(proof) => proof,
             Verdict::Unproved => return Err("it cannot be compared".to_owned()),
-            Verdict::Failed(why) => return Err(format!("it was brought, and not compared: {why}")),
+            Verdict::Failed(why) => return Err(format!("copied, but not compared: {why}")),
             Verdict::Different(why) => {
                 return Err(format!("what arrived is not what is stored in OLD: {why}"));
             }

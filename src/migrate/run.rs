@@ -260,7 +260,7 @@ fn rounded(time: Duration) -> f64 {
 ///
 /// Errors: the job's; no runtime.
 pub fn run<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Option<T>> {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let outcome = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

@@ -55,7 +55,7 @@ impl UnprovedPairs {
             return Ok(());
         }
         operator.tell(&format!(
-            "{} objects have no checksum that says anything of their bytes: reading {} to compare",
+            "{} objects have no usable checksum: reading {} to compare",
             self.pairs.len(),
             bytesize::ByteSize(self.bytes)
         ));

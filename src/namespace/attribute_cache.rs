@@ -18,7 +18,7 @@ use crate::vocabulary::{Kind, ObjectVersion};
 
 /// By key; the version is part of the value.
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("attributes.3");
-/// One entry: whose keys they are.
+/// One entry: the place of the keys.
 const PLACE: TableDefinition<(), &str> = TableDefinition::new("place");
 /// Entries that wait in memory for one transaction.
 const BATCH_LIMIT: usize = 256;

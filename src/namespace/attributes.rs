@@ -185,7 +185,7 @@ fn parse_id(text: &str) -> Option<u32> {
 }
 
 /// Seconds since 1970, perhaps negative, perhaps with a decimal fraction.
-/// Seconds since 1970, or RFC 3339 as rclone writes every time but mtime.
+/// Or RFC 3339, as rclone writes every time but mtime.
 fn parse_time(text: &str) -> Option<SystemTime> {
     parse_seconds(text).or_else(|| Some(OffsetDateTime::parse(text, &Rfc3339).ok()?.into()))
 }

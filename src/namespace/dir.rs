@@ -132,7 +132,7 @@ impl DirState {
         self.drop_listing();
     }
 
-    /// There is no room for it. What is asked for, or was, is as true as before.
+    /// Evicts it for space. Unlike `forget_listing`, answers under way count.
     pub fn evict_listing(&mut self) {
         self.drop_listing();
     }

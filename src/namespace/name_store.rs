@@ -40,7 +40,7 @@ type Changes<K, V> = HashMap<K, Option<V>>;
 const BEGUN_AT: u64 = 0;
 /// And the time when the kernel's session began.
 const SESSION: u64 = 2;
-/// And whose names they are.
+/// And the place of the names.
 const PLACE: u64 = 3;
 
 /// Whether the kernel's session is another daemon's.

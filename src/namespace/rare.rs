@@ -1,4 +1,4 @@
-//! What most inodes have none of.
+//! Fields that most inodes lack.
 
 use crate::vocabulary::Overrides;
 use std::ops::{Deref, DerefMut};

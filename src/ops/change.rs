@@ -62,7 +62,7 @@ impl NameChanges {
         Ok(parent)
     }
 
-    /// What a predecessor sent may still change the name: a request that comes again
+    /// A predecessor's request may still change the name: a resent request
     /// waits for it, or it would be answered by what is not so any more.
     async fn directory(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<Pin, FsError> {
         self.access.check_writable()?;

@@ -1,4 +1,4 @@
-//! What the kernel is given of an inode.
+//! Inodes as replies to the kernel.
 
 use crate::files::{Attr, AttrValidity, AttributeView};
 use crate::namespace::Pin;

@@ -170,8 +170,7 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// Carries a request out, unless a predecessor did: then what is left of it, and
-    /// its answer.
+    /// Runs `operation`, or only `rest` if a predecessor carried the request out.
     pub async fn once<T>(
         &self,
         request: KernelRequest,

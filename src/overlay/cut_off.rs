@@ -23,7 +23,7 @@ pub enum CutOffUploads {
     BegunAnew,
 }
 
-/// Those that wait, by their keys.
+/// Interrupted uploads, by key.
 #[derive(Debug, Default)]
 pub struct CutOff(Mutex<HashMap<Key, UploadId>>);
 

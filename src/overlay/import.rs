@@ -285,7 +285,7 @@ impl Import {
 
     async fn send_file(&self, key: &Key, stat: &OldStat) -> Result<Outcome, StoreError> {
         let Some(file) = self.reading.open_version(key, &stat.etag()).await? else {
-            let why = "it changed while it was looked at: the next walk takes it up";
+            let why = "it changed while it was read: the next walk sends it";
             let kind = StoreErrorKind::PreconditionFailed;
             return Err(StoreError::new(kind, StoreOp::Put, key.clone(), why));
         };
@@ -353,7 +353,7 @@ impl Import {
                 Ok(Outcome::Superseded)
             }
             None => {
-                let why = "the store refuses it as one that is there, and has none: where there are keys below it, move one of the two away";
+                let why = "the store says that it exists, and has no such object: if there are keys below it, move one of the two away";
                 let kind = StoreErrorKind::PreconditionFailed;
                 Err(StoreError::new(kind, StoreOp::Put, key.clone(), why))
             }

@@ -64,7 +64,7 @@ pub struct Made {
 }
 
 impl Record {
-    /// None of no path.
+    /// None without a path.
     pub fn hidden<'a>(paths: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let (mut keys, mut above) = (Vec::new(), HashSet::new());
         for path in paths {

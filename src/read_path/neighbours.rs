@@ -26,7 +26,7 @@ const WINDOW_FIRST: usize = 4;
 const WINDOW_LIMIT: usize = 32;
 /// So many may be fetched in vain before it counts.
 const WASTED_TRIED: u32 = 8;
-/// Of what is fetched, one in so many may be in vain.
+/// One fetched file in this many may stay unread.
 const WASTED_SHARE: u32 = 3;
 /// After so many files in a row past mistakes count half.
 const FORGIVEN_AFTER: u32 = 64;

@@ -26,7 +26,7 @@ use crate::vocabulary::ObjectId;
 
 /// Of the blocks under way, for those that wait for the disk.
 const LOADS_SHARE: u64 = 8;
-/// What waits for the disk is soon written, or not worth the wait.
+/// Longest wait for blocks to be written to disk.
 const DISK_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// An object of so many blocks or bytes is fetched whole, and so compared with its checksum.
 const WHOLE_BLOCKS: u64 = 8;

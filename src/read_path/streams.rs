@@ -22,7 +22,7 @@ const LONG_RUN_SHARE: u64 = 2;
 const AHEAD_SHARE: (u64, u64) = (3, 4);
 /// A reader that reads nothing for so long needs nothing.
 const RECENT: Duration = Duration::from_secs(1);
-/// More readers have no more than these.
+/// Readers that are counted.
 const STREAMS_LIMIT: usize = 1000;
 
 /// Shares memory among sequential readers.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 const FIRST_BYTES: u64 = 64 << 20;
 /// With a hundred requests in flight for one handle the network is the limit.
 const LIMIT_BYTES: u64 = 1 << 30;
-/// So many times the bytes a second make up for twice the memory.
+/// Throughput must grow by this factor for twice the memory.
 const PAYS_FROM: f64 = 1.15;
 /// The shortest time over which is measured.
 const MEASURED_LEAST: Duration = Duration::from_millis(250);

@@ -98,7 +98,9 @@ async fn forget_all(ops: &Ops) {
     let controls = ops.controls();
     match controls.find("").await {
         Ok(root) => drop(controls.refresh(root, Instant::now() + TOLD_WITHIN).await),
-        Err(error) => tracing::warn!(%error, "what was changed in the old directory shows late"),
+        Err(error) => {
+            tracing::warn!(%error, "refresh failed: changes of the old directory show late")
+        }
     }
 }
 

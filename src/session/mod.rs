@@ -158,7 +158,7 @@ pub fn run(
         otlp: otlp.clone(),
     });
     let served = control::Served::new(running.clone(), counters.clone(), stop.asked.clone());
-    let watched = watchdog::start(runtime.handle(), running).context("no signal handler")?;
+    let watched = watchdog::start(runtime.handle(), running).context("cannot handle signals")?;
     let socket = runtime.block_on(control::start(&config, served));
     ready(waiter, early);
     let (ending, deadline) =
@@ -257,7 +257,7 @@ struct StopSignals {
 
 impl StopSignals {
     fn listen() -> anyhow::Result<Self> {
-        let on = |kind| signal(kind).context("no signal handler");
+        let on = |kind| signal(kind).context("cannot handle signals");
         Ok(Self {
             terminate: on(SignalKind::terminate())?,
             interrupt: on(SignalKind::interrupt())?,

@@ -190,7 +190,7 @@ fn needed(
         (Phase::Begun(began), None) => {
             let began = began.display();
             bail!(
-                "the overlay of {began} has not ended, and what is there alone would not be seen: mount with --overlay {began}"
+                "the overlay of {began} has not ended: files that only it has would be missing; mount with --overlay {began}"
             );
         }
         (Phase::Ended(began), old) if waits == Waits::Something => {

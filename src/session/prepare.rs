@@ -79,7 +79,7 @@ impl Prepared {
         if let Err(error) = privileges::raise_open_files() {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }
-        let runtime = Runtime::new().context("cannot start the run time")?;
+        let runtime = Runtime::new().context("cannot start the runtime")?;
         let on_error = match device {
             Some(_) => OnNetworkError::Ignore,
             None => OnNetworkError::Refuse,

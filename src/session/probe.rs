@@ -87,7 +87,7 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
             found
         }
         Err(error) => {
-            tracing::info!(%error, "cannot tell which conditional requests the store honours");
+            tracing::info!(%error, "cannot tell which conditional requests the store heeds");
             refused = Some(error);
             StoreAbilities::default()
         }
@@ -175,7 +175,7 @@ impl Asker {
                 let unknown = self.late.abilities().get().unknown().len();
                 tracing::info!(
                     unknown,
-                    "found out which conditional requests the store honours"
+                    "found out which conditional requests the store heeds"
                 );
                 warn_of_missing(&found.abilities);
             }
@@ -354,7 +354,7 @@ fn ability<T>(answer: Result<T, StoreError>) -> Ability {
             // Without the condition it was taken.
             StoreErrorKind::Unsupported | StoreErrorKind::Rejected => Ability::Missing,
             _ => {
-                tracing::info!(op = %error.op, %error, "cannot tell whether the store honours conditional requests");
+                tracing::info!(op = %error.op, %error, "cannot tell whether the store heeds conditional requests");
                 Ability::Unknown
             }
         },

@@ -15,7 +15,7 @@ const INDEX_SHARE: u64 = 4;
 /// Blocks of half the length fill the cache on disk; shorter ones are as many.
 const INDEX_BLOCKS: u64 = 2;
 
-/// `place` is bucket, prefix and endpoint in words. Errors: a block size that is none.
+/// `place` is bucket, prefix and endpoint in words. Errors: an invalid block size.
 pub fn settings(config: &Config, place: &str) -> anyhow::Result<ReadSettings> {
     let block_size = usize::try_from(config.block_size_bytes)
         .ok()

@@ -20,7 +20,7 @@ pub fn status(text: &str) {
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "no clock for the service manager"),
+        Err(error) => tracing::warn!(%error, "cannot read the monotonic clock"),
     }
 }
 

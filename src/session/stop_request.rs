@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// A stop that does not come soon after it was announced is another one.
+/// An announced limit counts for a stop within this time.
 const COUNTS_FOR: Duration = Duration::from_secs(10);
 
 /// Between the control socket and whoever stops.

@@ -66,9 +66,7 @@ impl RunningMount {
             let reloaded = reloaded.map_err(|error| error.to_string())?;
             let found = self.s3.reload_credentials().await;
             found.map_err(|error| {
-                format!(
-                    "no credentials are found any more, and those of before stay in use: {error}"
-                )
+                format!("no credentials found any more, the previous ones stay in use: {error}")
             })?;
             Ok(reloaded)
         };

@@ -295,7 +295,7 @@ impl Kept {
         let Ok(file) = rewrite(&self.path, &**saved) else {
             return false;
         };
-        tracing::info!("the session log is written again");
+        tracing::info!("the session log is complete");
         writer.compact_from = compact_from(file.bytes);
         writer.to = Target::File(file);
         writer.restored_at = Some(Instant::now());
@@ -304,7 +304,7 @@ impl Kept {
 
     /// The disk takes no records: what they come to is kept in memory.
     fn withdraw(kept: &Arc<Self>, writer: &mut Writer, noted: Vec<Record>, error: &io::Error) {
-        tracing::error!(%error, "cannot write the session log: a restart would mount again");
+        tracing::error!(%error, "cannot write the session log: no successor can resume");
         let Target::File(file) = &writer.to else {
             return;
         };
@@ -316,7 +316,7 @@ impl Kept {
             Ok(saved) => (Box::new(saved), true),
             // Never begun again: something would be missing.
             Err(error) => {
-                tracing::error!(%error, "cannot write a complete session file: a restart would mount again");
+                tracing::error!(%error, "cannot write a complete session file: no successor can resume");
                 (Box::default(), false)
             }
         };

@@ -78,7 +78,7 @@ impl SessionState {
 
     fn place_or_doubt(&mut self, ino: u64, kind: Kind, (parent, name): Place, lookups: u64) {
         if !self.place(ino, kind, (parent, &name), lookups) {
-            self.unusable = Some("there is no room for its names".to_owned());
+            self.unusable = Some("it has too many names".to_owned());
         }
     }
 

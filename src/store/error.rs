@@ -184,7 +184,7 @@ impl StoreError {
         }
     }
 
-    /// The condition of a change does not hold, by a look: the store was not asked.
+    /// A condition failed in a check by mediafs itself: the change was not sent.
     pub(super) fn another_version(op: StoreOp, key: &Key) -> Self {
         let kind = StoreErrorKind::PreconditionFailed;
         Self::new(kind, op, key.clone(), FOUND_BY_A_LOOK)
@@ -195,7 +195,7 @@ impl StoreError {
         self.kind == StoreErrorKind::Unsupported && self.op == StoreOp::Copy
     }
 
-    /// Whether it tells nothing of what the store does with conditions.
+    /// Whether mediafs itself checked the condition.
     pub fn is_of_a_look(&self) -> bool {
         self.detail == FOUND_BY_A_LOOK
     }

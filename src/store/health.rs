@@ -210,7 +210,7 @@ impl StoreHealth {
             }
             let outage = Outage { cause, since };
             state.outage = Some(outage);
-            log_failure!(error, error, [], "{outage}: what is known stays readable");
+            log_failure!(error, error, [], "{outage}: cached files stay readable");
             true
         });
     }

@@ -1,6 +1,6 @@
 //! Until when a request that nobody waits for any more may be carried out.
 //!
-//! A store that answers carries it out within `LATE_LIMIT` of the end of its connection,
+//! A store that answers executes it within `LATE_LIMIT` of the end of its connection,
 //! or never. One that is silent has stopped, or cannot be reached: what it had received by
 //! then it carries out when it goes on, minutes later. So the time counts from its first
 //! answer to a request that was sent since, and starts anew where it falls silent again.

@@ -53,7 +53,7 @@ impl LeftOut {
         failures.has_all() || failed.is_some_and(|at| at.elapsed() < LEFT_OUT_FOR)
     }
 
-    /// Whether none is to be sent at all.
+    /// Whether all such requests are skipped.
     pub fn has_all(&self) -> bool {
         self.failures.lock().has_all()
     }
@@ -78,7 +78,7 @@ impl LeftOut {
         failures.affected(is_second, now)
     }
 
-    /// One for many objects that was sent then has failed: the next one is for others.
+    /// A request for many objects, sent at `sent`, has failed.
     pub fn failed_for_many(&self, sent: Instant) -> Affected {
         let mut failures = self.failures.lock();
         let now = Instant::now();

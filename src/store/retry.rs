@@ -35,10 +35,9 @@ const DAMAGED_ATTEMPTS: u32 = 4;
 const MALFORMED_ATTEMPTS: u32 = 6;
 /// Attempts at a bulk delete that the store does not answer, or not so that it can be read.
 const BULK_ATTEMPTS: u32 = 3;
-/// Of the deadline, the share for a bulk delete: it is followed by a single delete, and by
-/// another one.
+/// A bulk delete has this part of the deadline: single deletes may follow and need the rest.
 const BULKS_IN_DEADLINE: u32 = 2;
-/// Attempts of who does not wait for a store that fails.
+/// Attempts where nobody waits for a failing store.
 const FEW_ATTEMPTS: u32 = 3;
 /// Of the time that is left, the share that a server's wish for a pause may take:
 /// the rest is for the last attempt.
@@ -54,7 +53,7 @@ struct Request<'a> {
     changes: &'a [Change],
 }
 
-/// How long failures are borne that may pass.
+/// How long transient failures are retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Patience {
     RequestTimeout,
@@ -62,7 +61,7 @@ enum Patience {
     FewAttempts,
 }
 
-/// Repeats what failed for a passing reason, until a deadline.
+/// Retries transient failures until a deadline.
 #[derive(Debug)]
 pub struct Retry {
     store: Arc<dyn ObjectStore>,

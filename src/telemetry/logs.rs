@@ -103,7 +103,7 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Logs by another filter from now on. Errors: a filter that is none.
+    /// Logs by another filter from now on. Errors: an invalid filter.
     pub fn set_filter(&self, filter: &str) -> anyhow::Result<()> {
         let parsed = parse(filter)?;
         let mut current = self.current.lock();
@@ -253,11 +253,11 @@ fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
         .filter(|it| !it.contains('='));
     let mut slips = bare.filter_map(|word| Some((word, slip_of(word)?)));
     if let Some((word, level)) = slips.next() {
-        bail!("{word:?} is no level, and no module is called so: did you mean {level:?}?");
+        bail!("{word:?} is neither a level nor a module: did you mean {level:?}?");
     }
     let all = format!("info,aws_config=warn,{filter},aws_sigv4=info");
     // The text of the error has that of its source.
-    EnvFilter::try_new(all).map_err(|error| anyhow!("{filter:?} is no filter: {error}"))
+    EnvFilter::try_new(all).map_err(|error| anyhow!("{filter:?} is not a filter: {error}"))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub struct Held<'a> {
 }
 
 impl Budget {
-    /// SpoolQuota for `count` parts of `part_bytes`.
+    /// Memory for `count` parts of `part_bytes`.
     pub fn new(part_bytes: u64, count: u64) -> Self {
         let limit = part_bytes * count;
         let (for_singles, for_parts) = match count {

@@ -29,7 +29,7 @@ enum Former {
     Same,
     /// The same bucket was at another endpoint.
     Moved(Place),
-    /// Another, of which nothing waits; none that is known where its record is damaged.
+    /// Another, for which nothing waits; None if its record is damaged.
     Other(Option<Place>),
     /// Nothing is recorded.
     Unrecorded,

@@ -52,7 +52,7 @@ pub enum CopyOver {
     Any(WriteCondition),
     /// This alone: a version, or nothing.
     Only(WriteCondition),
-    /// Nothing, and the name is whose copy was first: one that may be another client's is.
+    /// Nothing; the first copy wins, and a doubtful one counts as another client's.
     Free,
 }
 
@@ -126,7 +126,7 @@ impl Copier {
                 Err(error @ (FsError::Stale(_) | FsError::NotFound(_))) => refused = error,
                 outcome => return outcome,
             }
-            // Of source and target, which one is not what it was?
+            // Did the source change, or the target?
             if self.current(&task.source).await? != WriteCondition::IfMatch(task.version.clone()) {
                 return Err(refused);
             }
@@ -141,7 +141,7 @@ impl Copier {
                     });
                 }
             }
-            tracing::info!(key = %task.target, "another version is there: copied on top of it");
+            tracing::info!(key = %task.target, "another version is there: replacing it");
         }
         Err(refused)
     }

@@ -80,7 +80,7 @@ impl Stage {
         Ok(())
     }
 
-    /// This sealed stage with what a later one holds, which is as `record` tells. All
+    /// This sealed stage with the bytes of a later one, as `record` lists them. All
     /// of it outlives a power loss; the later one can be discarded then.
     ///
     /// Errors: `Corrupt`, `Spool`.

@@ -49,7 +49,7 @@ impl MountNote {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Recorded::Nothing,
             Err(error) => {
-                tracing::error!(path = %Self::path_in(spool).display(), %error, "cannot read it");
+                tracing::error!(path = %Self::path_in(spool).display(), %error, "cannot read mount.json");
                 return Recorded::Damaged;
             }
         };

@@ -168,8 +168,7 @@ impl MultipartUpload {
         fits && !state.over && self.key == target.key && self.headers == target.headers
     }
 
-    /// The same of a file whose parts are there alone: of the key, whatever headers are
-    /// wanted by now.
+    /// As `matches`, but whatever the headers: of a file of which S3 alone has some parts.
     pub fn has_key_of(&self, target: &UploadTarget) -> bool {
         let state = self.state.lock();
         let ends = state.part_ends.as_ref();

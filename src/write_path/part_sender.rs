@@ -237,7 +237,7 @@ impl PartSender {
         Ok(part)
     }
 
-    /// Quota for sending a part. One that is streamed counts as a whole one of
+    /// Reserves memory to send a part. A streamed part counts as a whole one of
     /// `--part-size`, so that no more requests are under way either.
     pub(super) async fn hold_part(&self, upload: &MultipartUpload, range: &Range<u64>) -> Held<'_> {
         let len = range.end - range.start;

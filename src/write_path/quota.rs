@@ -86,7 +86,7 @@ impl Reservation {
         self.room.taken_bytes.fetch_sub(given, Ordering::Relaxed);
     }
 
-    /// How much it had less than before.
+    /// Returns how much it took.
     fn subtract(&self, bytes: u64) -> u64 {
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         let rest = |had: u64| Some(had.saturating_sub(bytes));

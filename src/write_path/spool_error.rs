@@ -27,7 +27,7 @@ pub enum SpoolError {
         record: PathBuf,
         pending: PendingWork,
     },
-    #[error("{0} is no spool of mediafs")]
+    #[error("{0} is not a spool of mediafs")]
     NotASpool(PathBuf),
     #[error("spool {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
@@ -57,9 +57,9 @@ impl fmt::Display for OtherPlace {
         let spool = self.spool.display();
         write!(
             f,
-            "spool {spool} belongs to {recorded}, and was asked for by {asked}; {pending} wait in it for the former. Nothing was sent or changed.\n\
-             To bring that away: 'mediafs mount {} --spool {spool}', until 'mediafs spool list --spool {spool}' shows nothing that waits.\n\
-             To mount {asked} before: name another folder with --spool; what waits stays in this one.",
+            "spool {spool} belongs to {recorded}, not to {asked}, and {pending} wait in it. Nothing was sent or changed.\n\
+             To send what waits: 'mediafs mount {} --spool {spool}', until 'mediafs spool list --spool {spool}' shows nothing that waits.\n\
+             To mount {asked} now: name another directory with --spool; what waits stays in this one.",
             recorded.arguments()
         )?;
         match &recorded.endpoint {

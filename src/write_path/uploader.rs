@@ -177,7 +177,7 @@ impl Uploader {
                 }
                 refused_though_it_holds = true;
             }
-            tracing::info!(key = %target.key, "another version is there: written on top of it");
+            tracing::info!(key = %target.key, "another version is there: replacing it");
         }
         let detail = format!("replaced by other clients in each of {REPLACE_TRIES} attempts");
         let (kind, key) = (StoreErrorKind::Conflict, target.key.clone());
@@ -221,7 +221,7 @@ impl Uploader {
             if outcome_unknown
                 && let Some(found) = find_own(&self.parts, target, source, began).await?
             {
-                tracing::info!(key = %target.key, "an earlier attempt had been applied");
+                tracing::info!(key = %target.key, "an earlier attempt had succeeded");
                 return Ok(found);
             }
             if source.offloaded_end() > 0 {
@@ -241,7 +241,7 @@ impl Uploader {
                 if outcome_unknown
                     && let Some(found) = find_own(&self.parts, target, source, began).await?
                 {
-                    tracing::info!(key = %target.key, "an earlier attempt had been applied");
+                    tracing::info!(key = %target.key, "an earlier attempt had succeeded");
                     // It may be of another client, with the same bytes: then this upload is
                     // left, and is aborted. Of one that was completed, nothing is.
                     source.set_multipart(None);

@@ -99,11 +99,11 @@ impl ZeroCopier<'_> {
         };
         match made {
             Err(FsError::Store(error)) if is_refusal(&error) => {
-                tracing::warn!(%error, "holes of a file are not copied inside the store: their zeros are sent");
+                tracing::warn!(%error, "cannot copy holes inside the store: sending their zeros");
                 Ok(None)
             }
             Err(error @ (FsError::AccessDenied(_) | FsError::NotFound(_) | FsError::Stale(_))) => {
-                tracing::warn!(%error, "holes of a file are not copied inside the store: their zeros are sent");
+                tracing::warn!(%error, "cannot copy holes inside the store: sending their zeros");
                 Ok(None)
             }
             made => made.map(Some),

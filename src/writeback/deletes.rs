@@ -178,14 +178,11 @@ impl Deletes {
             // Or nothing is there any more that could be copied.
             Ok(Ok(()) | Err(FsError::Stale(_))) => true,
             Ok(Err(error)) => {
-                tracing::warn!(ino, %error, "a file that is read and has no name is not copied");
+                tracing::warn!(ino, %error, "cannot copy a removed file for its readers");
                 false
             }
             Err(_) => {
-                tracing::warn!(
-                    ino,
-                    "a file that is read and has no name is not copied in time"
-                );
+                tracing::warn!(ino, "cannot copy a removed file for its readers in time");
                 false
             }
         }

@@ -152,7 +152,7 @@ pub fn is_passing(error: &FsError, sealed: &SealedStage) -> bool {
 
 /// What another client has put meanwhile stays as it is.
 pub fn not_stored(file: &OpenFile, error: FsError) -> Result<(), FsError> {
-    tracing::warn!(ino = file.inode.ino.0, %error, "what was changed of the file while it was sent is not stored with its object");
+    tracing::warn!(ino = file.inode.ino.0, %error, "cannot store attributes that were changed during the upload");
     match error {
         FsError::Stale(_) => Ok(()),
         error => Err(error),

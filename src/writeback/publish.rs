@@ -37,7 +37,7 @@ struct Made {
     object: ObjectId,
     /// What is stored with it.
     headers: ObjectHeaders,
-    /// What is to be, where that is something else.
+    /// What should be, if that differs.
     wanted: Option<ObjectHeaders>,
 }
 

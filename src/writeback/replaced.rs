@@ -1,4 +1,4 @@
-//! Objects that something takes the place of while they are read.
+//! Objects that are replaced while they are read.
 //!
 //! Their readers go on with a copy that the store makes under a key of this mount
 //! alone: no byte of it comes here, and the spool needs no room. It goes once nobody
@@ -41,12 +41,12 @@ impl Deletes {
             match timeout(COPIED_BEFORE_REPLACED, self.copy_aside(file)).await {
                 Ok(Ok(replaced)) => return Some(replaced),
                 Ok(Err(error)) => {
-                    tracing::warn!(ino, %error, "a file that is read and is about to be replaced is not copied inside the store: its bytes are fetched");
+                    tracing::warn!(ino, %error, "cannot copy a file inside the store before it is replaced: fetching its bytes for its readers");
                 }
                 Err(_) => {
                     tracing::warn!(
                         ino,
-                        "a file that is read and is about to be replaced is not copied inside the store in time"
+                        "cannot copy a file inside the store in time before it is replaced"
                     );
                     return None;
                 }

@@ -310,7 +310,7 @@ fn what_cannot_be_is_refused_in_words() {
         &["no mount \"/no/such/mount\""],
     );
     let own = attach(std::process::id(), &[&root, "/mnt"]);
-    has_all(&ends_with(1, &own), &["same mount namespace"]);
+    has_all(&ends_with(1, &own), &["mount namespace of this command"]);
     has_all(
         &ends_with(1, &attach(u32::MAX, &[&root, "/mnt"])),
         &["there is no process"],

@@ -316,7 +316,7 @@ fn a_mount_whose_overlay_has_not_ended_is_not_replaced() {
     assert_eq!(output.status.code(), Some(5), "{}", said(&output));
     has_all(
         &said(&output),
-        &["does not have yet what ", "is not needed any more"],
+        &["has files that the bucket lacks", "is not needed any more"],
     );
     assert_eq!(fs::read(mount.path("old")).unwrap(), b"alone");
     assert!(!directory.exists());

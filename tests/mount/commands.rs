@@ -122,7 +122,7 @@ fn options(help: &str) -> BTreeSet<&str> {
 }
 
 /// Of what is no mount.
-const LISTED: &str = "'mediafs status' lists those that there are";
+const LISTED: &str = "'mediafs status' lists the mounts";
 
 /// What each command is asked that cannot be, and what it says is wrong or to be done.
 fn failures(dir: &str) -> Vec<(&'static str, Vec<String>, &'static str)> {

@@ -148,6 +148,6 @@ fn the_root_directory_is_no_mountpoint_of_a_setup() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     has_all(
         &said(&output),
-        &["/ is no directory for a bucket alone", "/srv/media"],
+        &["name another mountpoint than /", "/srv/media"],
     );
 }

@@ -187,7 +187,7 @@ fn a_store_that_fails_at_writes_alone_is_told_by_status_and_health() {
         told["reasons"][0]
             .as_str()
             .unwrap()
-            .contains("fails at writes"),
+            .contains("changes in a row failed"),
         "{told:#}"
     );
     assert!(!told["s3"]["last_failure"].is_null(), "{told:#}");

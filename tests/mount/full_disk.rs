@@ -44,7 +44,7 @@ fn is_tidy(spool: &Path) {
 #[track_caller]
 fn session_went_on(mount: &Mount) {
     let log = mount.log();
-    for sign in ["mounting again", "would mount again", "is used up"] {
+    for sign in ["mounting again", "no successor can resume", "is used up"] {
         assert!(!log.contains(sign), "{sign}");
     }
 }

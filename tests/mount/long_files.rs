@@ -96,7 +96,7 @@ fn kept_with_what_is_missing(mount: &Mount, body: &[u8]) {
     assert_eq!(sidecar["whole"], false);
     let reason = sidecar["reason"].as_str().unwrap();
     assert!(
-        reason.contains("gone with the unfinished upload"),
+        reason.contains("only in an unfinished upload"),
         "{reason}"
     );
 }

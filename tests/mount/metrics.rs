@@ -203,7 +203,7 @@ fn an_address_that_is_none_is_refused_and_one_of_others_is_warned_of() {
     assert!(said.contains("127.0.0.1:9750"), "{said}");
     let mount = Mount::builder().args(["--metrics", "0.0.0.0:0"]).start();
     wait_until(WITHIN, "a warning", || {
-        mount.log().contains("is no address of loopback")
+        mount.log().contains("is not a loopback address")
     });
     let without = Mount::fresh();
     assert!(!without.log().contains("status page"), "{}", without.log());

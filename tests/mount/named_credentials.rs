@@ -67,7 +67,7 @@ fn a_reload_that_finds_no_credentials_leaves_those_of_before_in_use() {
             None => fs::remove_file(&file).unwrap(),
         }
         let told = failed(&mount, &["reload", root]);
-        has_all(&told, &["no credentials are found any more"]);
+        has_all(&told, &["no credentials found any more"]);
         fs::write(mount.path(number.to_string()), b"bytes").unwrap();
     }
     fs::write(&file, profile("default")).unwrap();

@@ -82,7 +82,7 @@ fn a_users_daemon_does_not_answer_for_a_mount_that_is_not_the_users() {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     has_all(
         &said(&output),
-        &["none of the sockets here is of it", "user 4321 answers"],
+        &["its socket was not found", "user 4321 answers"],
     );
 }
 

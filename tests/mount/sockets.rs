@@ -301,7 +301,7 @@ fn a_path_with_parent_directories_is_the_kernels_or_refused() {
     fs::write(mount.path("f"), b"x").unwrap();
     let path = |rest: &str| format!("{}/{rest}", mount.root.display());
     let outside = failed(&mount, &["flush", &path("../elsewhere")]);
-    has_all(&outside, &["is in no mount"]);
+    has_all(&outside, &["is not in a mount"]);
     let odd = failed(&mount, &["refresh", &path("d/../f")]);
     has_all(&odd, &["'..'", "name the path without it"]);
     // The folder of a process is as the kernel has it.

@@ -112,7 +112,7 @@ fn a_lost_edit_is_written_again_into_the_file_that_is_there_now() {
     let id = kept(&spool(&mount), "f");
     assert!(succeeds(&spool(&mount), &["show", &id]).contains("bytes 4-6 of the file"));
     let why = refused(&spool(&mount), &["retry", &id]);
-    assert!(why.contains("not all of a file"), "{why}");
+    assert!(why.contains("only part of a file"), "{why}");
     mount.wait_for("f", "the other version", |path| {
         fs::read(path).is_ok_and(|seen| seen == b"the other version")
     });

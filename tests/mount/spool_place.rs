@@ -119,7 +119,7 @@ fn waits_for_its_own_bucket(durability: &str, attributes: &str) {
     let other = at(Mount::builder());
     let told = refused_mount(&other);
     let hint = format!("mediafs mount {bucket} MOUNTPOINT --endpoint-url");
-    let advice = ["mediafs spool list", "another folder with --spool"];
+    let advice = ["mediafs spool list", "another directory with --spool"];
     has_all(&told, &[&ours, &other.bucket, waiting, &hint]);
     has_all(&told, &advice);
     assert!(!told.contains("--spool-moved-from"), "{told}");

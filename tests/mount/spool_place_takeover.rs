@@ -37,7 +37,7 @@ fn a_successor_with_another_endpoint_touches_nothing_and_the_right_one_goes_on()
         fs::write(&config, right.replace(&proxy.endpoint, &other.endpoint)).unwrap();
         kill_process(mount.daemon(), Signal::KILL).unwrap();
         wait_until(WITHIN, "a refusal", || {
-            mount.log().contains("was asked for by")
+            mount.log().contains("belongs to")
         });
         has_all(
             &mount.log(),
@@ -100,7 +100,7 @@ fn a_successor_for_another_place_begins_anew_when_nothing_waits() {
         &mount.log(),
         &[
             "belongs to another place from now on",
-            "it is of the bucket on",
+            "it shows the bucket on",
         ],
     );
     drop(reader);

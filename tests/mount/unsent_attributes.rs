@@ -130,7 +130,7 @@ fn attributes_that_cannot_be_stored_at_once_are_stored_later() {
     let no_answer = Fault::Answer(503, "SlowDown");
     proxy.rule(Rule::on("CopyObject", no_answer).key("f").always());
     wait_until(WITHIN, "a failure", || {
-        mount.log().contains("is not stored with")
+        mount.log().contains("cannot store attributes")
     });
     proxy.heal();
     wait_until_stored(&mount, Fault::LoseAnswer);

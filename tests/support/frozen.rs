@@ -1,4 +1,4 @@
-//! Requests that a server has when their client goes, and carries out later.
+//! Requests that a server executes after their client has gone.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -29,8 +29,8 @@ impl Proxy {
         self.hold(Side::BeforeServer, looks)
     }
 
-    /// Lets go a request of such a kind that its client has given up, and once the server has
-    /// carried it out, who looks for what it made.
+    /// Releases a request that its client gave up, and once the server has executed it, the
+    /// HEADs that look for its object.
     #[track_caller]
     pub fn land(&self, op: &str, late: &Gate, looks: &Gate) {
         let answered = self.answered_bytes(op);

@@ -20,8 +20,7 @@ pub fn wait_until(deadline: Duration, what: &str, holds: impl FnMut() -> bool) {
     );
 }
 
-/// Deadlines are those of a calm machine, and end waits for what never comes. One that
-/// has other work may be so many times slower.
+/// Deadlines are for an idle machine. A busy one may be this many times slower.
 const SLOWER: u32 = 5;
 
 /// Whether `holds` comes to hold within `deadline`.

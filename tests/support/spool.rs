@@ -19,7 +19,7 @@ fn run(spool: &Path, args: &[&str]) -> Output {
     run_within(WITHIN, &mut command)
 }
 
-/// What it says, having done what it was told.
+/// What it prints when it succeeds.
 #[track_caller]
 pub fn succeeds(spool: &Path, args: &[&str]) -> String {
     let output = run(spool, args);
@@ -27,7 +27,7 @@ pub fn succeeds(spool: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What it says, having refused.
+/// What it prints when it fails.
 #[track_caller]
 pub fn refused(spool: &Path, args: &[&str]) -> String {
     let output = run(spool, args);

@@ -21,7 +21,7 @@ const MERGE: &str = "<<";
 pub enum YamlError {
     #[error("{0}")]
     Syntax(#[from] ScanError),
-    #[error("it is no mapping of keys to values")]
+    #[error("it is not a mapping of keys to values")]
     NoMapping,
     #[error("what << merges has to be a mapping, or a list of them")]
     NoMerge,

@@ -129,7 +129,7 @@ impl ObjectCopies {
             }
         });
         if let Err(error) = noted.await {
-            tracing::error!(%error, "copies of a rename that has failed stay");
+            tracing::error!(%error, "copies of a failed rename stay");
         }
     }
 
@@ -169,7 +169,7 @@ impl ObjectCopies {
         // parts has another ETag.
         let may_be_ours = there.size_bytes == version.size_bytes && there.etag.is_of_parts();
         if there.etag != version.etag && !may_be_ours {
-            tracing::warn!(key = %target, "not replaced by the file of this name in the renamed directory: another client has put it meanwhile");
+            tracing::warn!(key = %target, "a file of the renamed directory was not copied: another client wrote this key meanwhile");
         }
         let moved = MovedObject::of(there.etag.clone(), there.into());
         Ok((moved, CopiedBy::Another))

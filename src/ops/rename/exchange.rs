@@ -266,7 +266,7 @@ impl Renamer {
     /// Another client has put something under the name that was the file's.
     async fn give_up(&self, place: &Place<'_>, inode: &Pin) -> Result<(), FsError> {
         let key = self.namespace.child_key(place.dir.ino, place.name)?;
-        tracing::warn!(%key, "another client has put a file under its name while two files changed places: it has replaced this one");
+        tracing::warn!(%key, "another client wrote this key during an exchange of two files: its file stays, ours is replaced");
         let file = self.files.hold(inode.ino)?;
         let version = inode.state().remote.clone();
         let pending = DeletePending::of_version(key, version.map(|version| version.etag));
@@ -314,6 +314,6 @@ fn half_done(error: FsError, back: Result<(), FsError>, aside: &Place<'_>) -> Fs
 /// Why an exchange is left as it is.
 fn left_aside(error: FsError, aside: &Place<'_>) -> FsError {
     let name = aside.name.as_str();
-    tracing::error!(name, %error, "two files have not changed places, and one of them may have this name now");
+    tracing::error!(name, %error, "exchange of two files failed: one of them may have this name now");
     error
 }

@@ -108,11 +108,11 @@ impl RenameLog {
         if self.durability == Durability::Disk
             && let Err(error) = self.stage_factory.spool.sync().await
         {
-            tracing::warn!(%error, "the next mount looks whether a rename is finished");
+            tracing::warn!(%error, "after a crash this rename is checked again");
             return;
         }
         if let Err(error) = self.stage_factory.spool.end_rename(from) {
-            tracing::warn!(%error, "the next mount looks whether a rename is finished");
+            tracing::warn!(%error, "after a crash this rename is checked again");
         }
     }
 }

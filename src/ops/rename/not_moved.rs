@@ -4,7 +4,7 @@ use crate::error::FsError;
 use crate::store::ETag;
 use crate::vocabulary::ObjectVersion;
 
-/// Why something does not have its new name.
+/// Why a rename failed.
 #[derive(Debug)]
 pub struct NotMoved {
     pub error: FsError,

@@ -18,7 +18,7 @@ use crate::ops::resent::CarriedOut;
 use crate::vocabulary::{Ino, Kind};
 use crate::writeback::Predecessor;
 
-/// Whether what was held sufficed: more than names of files may move.
+/// Whether the locks covered everything that the rename moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     Enough,

@@ -90,7 +90,7 @@ impl DirectoryRenamer {
         }
         if let Err(error) = placed {
             let (from, to) = (&moving.old_prefix, &moving.new_prefix);
-            tracing::error!(%from, %to, %error, "a directory cannot be given its old name again after a failed rename");
+            tracing::error!(%from, %to, %error, "cannot undo the failed rename of a directory");
         }
     }
 }

@@ -42,7 +42,7 @@ const LOCK_RETRY_EVERY: Duration = Duration::from_millis(500);
 const FREE_LIMIT_BYTES: u64 = 1 << 30;
 const FREE_SHARE: u64 = 20;
 const POLL_EVERY: Duration = Duration::from_millis(5);
-const STARTING: &str = "looking for what it has";
+const STARTING: &str = "listing its blocks";
 
 #[derive(Debug)]
 pub struct DiskTier {
@@ -108,7 +108,7 @@ impl DiskTier {
         let begun = thread.spawn(move || {
             let run = || of_thread.serve(&queued);
             if caught_now("disk cache", run).is_err() {
-                of_thread.turn_off("it broke off");
+                of_thread.turn_off("it panicked");
             }
         });
         if let Err(error) = begun {

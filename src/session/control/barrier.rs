@@ -21,7 +21,7 @@ const REPLACING_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const NOT_REPLACED: &str = "no directory has taken the mount's place";
 const NOT_HELD: &str =
-    "the barrier for writes is not there any more: its time was over, or the daemon was replaced";
+    "changes are not held any more: the time limit was over, or the daemon was replaced";
 
 #[derive(Debug, Default)]
 pub struct Barrier(Mutex<Lease>);
@@ -47,7 +47,7 @@ pub async fn hold(served: &Arc<Served>, request: HoldRequest) -> Result<Held, St
     let quiet = quiet(served, until).await;
     let held = quiet.is_ok() && served.barrier.until(number).is_some();
     if !held {
-        // Nobody was told its number yet who could have it last longer.
+        // Nobody knows its number yet, so nobody can extend it.
         let end = WriteBarrier::lift;
         served.barrier.end_by(barrier, number, until, end);
     }
@@ -92,7 +92,7 @@ async fn expire(served: Arc<Served>, number: u64) {
             false => WriteBarrier::send_away,
         };
         if served.barrier.end_by(barrier, number, Instant::now(), end) {
-            tracing::warn!("the barrier for writes ends: its time is over");
+            tracing::warn!("held changes go on: the time limit is over");
         }
     }
 }

@@ -49,7 +49,7 @@ fn mount(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let help = "When the kernel's session began, in seconds since 1970";
     let mounted = status.mounted_unix_seconds;
     to.gauge("mediafs_mounted_timestamp_seconds", help, mounted)?;
-    let help = "Since when this daemon serves";
+    let help = "Uptime of this daemon";
     to.gauge("mediafs_uptime_seconds", help, status.uptime_seconds)?;
     let help = "Daemons that have resumed the session of a predecessor";
     to.counter("mediafs_takeovers", help, status.takeovers)?;
@@ -75,7 +75,7 @@ fn unsent(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let help = "Bytes of files that S3 does not have as they are here";
     let bytes = each(|amount| amount.bytes);
     to.gauges("mediafs_unsent_bytes", help, "state", bytes)?;
-    let help = "How long the oldest of them is not in S3; 0 where none is";
+    let help = "Age of the oldest unsent file; 0 if there is none";
     let age = uploads.oldest_age_seconds.unwrap_or(0);
     to.gauge("mediafs_unsent_oldest_age_seconds", help, age)?;
     let help = "Files that could not be uploaded, in lost+found of the spool";
@@ -90,7 +90,7 @@ fn unsent(to: &mut impl Metrics, status: &Status) -> fmt::Result {
         help,
         status.deletes.waiting as u64,
     )?;
-    let help = "Whether S3 refused the last attempt to delete";
+    let help = "1 if the last delete failed";
     let failing = u64::from(status.deletes.failing);
     to.gauge("mediafs_deletes_failing", help, failing)
 }
@@ -100,7 +100,7 @@ fn spool(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let help = "Bytes in the spool";
     to.gauge("mediafs_spool_used_bytes", help, spool.used_bytes)?;
     if let Some(limit) = spool.limit_bytes {
-        let help = "Most bytes in the spool; absent where its disk alone is the limit";
+        let help = "Limit of bytes in the spool; absent if only the disk limits it";
         to.gauge("mediafs_spool_limit_bytes", help, limit)?;
     }
     if let Some(free) = spool.free_bytes {
@@ -121,7 +121,7 @@ fn cache(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let help = "Bytes of cached blocks";
     to.gauges("mediafs_cache_used_bytes", help, "tier", used)?;
     let limit = tiers(cache.limit_bytes, disk.map(|it| it.limit_bytes));
-    let help = "Most bytes of cached blocks";
+    let help = "Byte limit of cached blocks";
     to.gauges("mediafs_cache_limit_bytes", help, "tier", limit)?;
     let hits = tiers(cache.hits, disk.map(|it| it.hits));
     let help = "Blocks that were cached when they were read";
@@ -132,16 +132,16 @@ fn cache(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let help = "Bytes that left the cache in memory before anybody had read them";
     let unread = cache.unread_bytes;
     to.counter("mediafs_cache_evicted_unread_bytes", help, unread)?;
-    let help = "Small files that were fetched beside the one that was read";
+    let help = "Small files fetched ahead";
     let fetched = cache.neighbours_fetched;
     to.counter("mediafs_neighbours_fetched", help, fetched)?;
-    let help = "Those of them that were read then";
+    let help = "Small files fetched ahead and read";
     let used = cache.neighbours_used;
     to.counter("mediafs_neighbours_used", help, used)?;
     if let Some(disk) = disk {
-        let help = "Blocks on disk that were not as they were written";
+        let help = "Blocks on disk that were damaged";
         to.counter("mediafs_cache_damaged_blocks", help, disk.damaged)?;
-        let help = "Blocks that the disk was too slow or too full for";
+        let help = "Blocks not stored: disk too slow or too full";
         to.counter("mediafs_cache_dropped_blocks", help, disk.dropped)?;
     }
     Ok(())
@@ -176,7 +176,7 @@ fn requests(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     to.counter("mediafs_s3_retries", help, requests.retried)?;
     let help = "Bytes of bodies that S3 took";
     to.counter("mediafs_s3_sent_bytes", help, requests.sent_bytes)?;
-    let help = "Bytes of bodies that S3 answered with";
+    let help = "Bytes of bodies received from S3";
     to.counter("mediafs_s3_received_bytes", help, requests.received_bytes)?;
     let help = "What the requests would have cost at the list prices of AWS, in USD";
     let cost = status.cost.requests_usd;
@@ -190,15 +190,15 @@ fn export(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let help = "Spans that the collector of OpenTelemetry took";
     let exported = otlp.spans_exported;
     to.counter("mediafs_otlp_spans_exported", help, exported)?;
-    let help = "Spans that it did not take, or that there was no room for until it did";
+    let help = "Spans dropped: the queue was full, or the collector refused them";
     to.counter("mediafs_otlp_spans_dropped", help, otlp.spans_dropped)?;
-    let help = "Requests with spans or metrics that it did not take";
+    let help = "Export requests that the collector did not take";
     to.counter("mediafs_otlp_requests_failed", help, otlp.failed)
 }
 
 fn process(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let memory = &status.memory;
-    let help = "Most memory for blocks, reads and uploads together";
+    let help = "Limit of memory for blocks, reads and uploads";
     to.gauge("mediafs_memory_limit_bytes", help, memory.limit_bytes)?;
     let help = "The part of the budget for cached blocks and reads in progress";
     to.gauge("mediafs_memory_reads_bytes", help, memory.reads_bytes)?;
@@ -207,6 +207,6 @@ fn process(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     to.gauge("process_resident_memory_bytes", help, resident)?;
     let help = "Descriptors that the daemon has open";
     to.gauge("process_open_fds", help, status.descriptors.open as u64)?;
-    let help = "Most descriptors that the daemon may have open";
+    let help = "Limit of open descriptors of the daemon";
     to.gauge("process_max_fds", help, status.descriptors.limit)
 }

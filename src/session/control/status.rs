@@ -155,11 +155,11 @@ impl Served {
         found.extend(self.running.health.outage().map(|it| it.to_string()));
         if let Some(count) = self.running.health.failed_changes() {
             found.push(format!(
-                "S3 fails at writes: the last {count} in a row failed"
+                "S3 fails: the last {count} changes in a row failed"
             ));
         }
         if self.running.ops.controls().deletes_fail() {
-            found.push("S3 does not take deletes".to_owned());
+            found.push("the last delete failed".to_owned());
         }
         found
     }

@@ -79,7 +79,7 @@ fn is_connected(session: BorrowedFd<'_>) -> bool {
     poll(&mut polled, Some(&now)).is_ok() && !polled[0].revents().contains(PollFlags::ERR)
 }
 
-/// The control file system where it is not mounted, as in many containers: one of
+/// fusectl where it is not mounted, as in many containers: one of
 /// our own that is nowhere in the tree. Errors: without CAP_SYS_ADMIN.
 fn control_fs() -> Result<OwnedFd, Errno> {
     let context = fsopen(CONTROL_FS_TYPE, FsOpenFlags::FSOPEN_CLOEXEC)?;

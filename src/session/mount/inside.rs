@@ -31,10 +31,10 @@ pub enum InsideError {
     NoProcess(u32),
     #[error("only root may enter the mount namespace of another process: run it as root")]
     NotRoot,
-    #[error("{0} is in the same mount namespace as this command: what is mounted here it sees")]
+    #[error("{0} is in the mount namespace of this command: it sees every mount here")]
     SameNamespace(Process),
     #[error(
-        "{0} is in another user namespace, whose numbers of users are not those of the mount: bind the mount when the container is started"
+        "{0} is in another user namespace, with other user ids than the mount: bind the mount when the container is started"
     )]
     OtherUsers(Process),
     #[error("{path} does not exist in {process}: create it there, or name another directory")]

@@ -87,7 +87,7 @@ pub enum MountError {
         "fusermount3 is not installed, and only root can mount without it: run 'apt-get install fuse3'"
     )]
     NoFusermount,
-    #[error("fusermount3 failed: {0}: 'mediafs doctor' looks at what it needs")]
+    #[error("fusermount3 failed: {0}: 'mediafs doctor' checks what it needs")]
     Fusermount(String),
     #[error(
         "--allow-other needs the line 'user_allow_other' in /etc/fuse.conf when not run as root"

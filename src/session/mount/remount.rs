@@ -36,7 +36,7 @@ pub struct Remount {
 
 #[derive(Debug, thiserror::Error)]
 pub enum RemountError {
-    #[error("{0} is no mount of mediafs")]
+    #[error("{0} is not a mount of mediafs")]
     NotOurs(PathBuf),
     #[error("{0} is busy: files are open for writing; 'fuser -vm {0}' names who has them")]
     Busy(PathBuf),

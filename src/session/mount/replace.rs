@@ -210,14 +210,14 @@ impl Substitute {
                 let done = place.detach().and_then(|()| place.restrict(restrictions));
                 match done {
                     Ok(()) => taken.push(place.to_string()),
-                    Err(error) => tracing::warn!(%error, "the mount is still there"),
+                    Err(error) => tracing::warn!(%error, "cannot detach the mount"),
                 }
             }
             places = match self.put_below_others(mount) {
                 Ok(places) if !places.is_empty() => places,
                 Ok(_) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "the mount is still there");
+                    tracing::warn!(%error, "cannot detach the mount");
                     break;
                 }
             };

@@ -11,7 +11,7 @@ pub fn context(given: Option<&str>) -> Option<String> {
     if Path::new(SELINUX).exists() {
         return Some(given.to_owned());
     }
-    tracing::info!("this machine has no SELinux: --context means nothing");
+    tracing::info!("this machine has no SELinux: --context is ignored");
     None
 }
 

@@ -51,7 +51,7 @@ pub fn begin<F: Filesystem>(
     }
     let (session, answer) = agree(device, &init, filesystem, config)?;
     let written = rustix::io::write(device, &answer).context("FUSE_INIT not answered")?;
-    ensure!(written == answer.len(), "FUSE_INIT answered by half");
+    ensure!(written == answer.len(), "FUSE_INIT answered in part");
     Ok((session, Handshake { init, answer }))
 }
 

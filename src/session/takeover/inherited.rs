@@ -141,7 +141,7 @@ fn claim(
                 reason
             }
         },
-        Ok(None) => "it is not known what the kernel was told".to_owned(),
+        Ok(None) => "there is no complete session file".to_owned(),
         Err(error) => error.to_string(),
     };
     tracing::warn!(%reason, "cannot resume the previous session: mounting again; programs with open files get ENOTCONN");
@@ -180,16 +180,16 @@ fn mismatch(
     device: &OwnedFd,
 ) -> anyhow::Result<Option<String>> {
     let Some(session) = &saved.session else {
-        return Ok(Some("there is none".to_owned()));
+        return Ok(Some("no session recorded".to_owned()));
     };
     if (&session.bucket, &session.prefix) != (&config.bucket, &config.prefix) {
         let (bucket, prefix) = (&session.bucket, &session.prefix);
-        return Ok(Some(format!("it is of {bucket}/{prefix}")));
+        return Ok(Some(format!("it shows {bucket}/{prefix}")));
     }
     if let Some(endpoint) = &session.endpoint
         && ![&place.endpoint, &config.spool_moved_from].contains(&&session.endpoint)
     {
-        return Ok(Some(format!("it is of the bucket on {endpoint}")));
+        return Ok(Some(format!("it shows the bucket on {endpoint}")));
     }
     if session.asked != std::path::absolute(&config.mountpoint)? {
         let path = session.mountpoint.display();

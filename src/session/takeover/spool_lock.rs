@@ -1,4 +1,4 @@
-//! Whose turn it is to use a spool.
+//! Waits for the spool's lock.
 //!
 //! Its owner may still bring to S3 what it has, after it was unmounted: its
 //! successor waits for that. An owner that serves is not waited for, and one that

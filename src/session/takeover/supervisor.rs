@@ -40,7 +40,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// A daemon that was killed ends within milliseconds, or waits in the kernel.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
-/// What the supervisor says to itself.
+/// Marks the end of the messages.
 const BARRIER: &str = "BARRIER=1";
 const MESSAGE_LIMIT_BYTES: usize = 4096;
 
@@ -150,7 +150,7 @@ fn ignore_hangup() {
     // SAFETY: no handler is installed, and nobody else sets what this signal does.
     let before = unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
     if before == libc::SIG_ERR {
-        tracing::warn!("a hangup ends this process");
+        tracing::warn!("cannot ignore SIGHUP");
     }
 }
 
@@ -253,7 +253,7 @@ fn end(daemon: &OwnedFd, signal: Signal) {
     }
 }
 
-/// Returns once all is heard that the daemon said before it died.
+/// Returns once every message of the dead daemon was read.
 fn hear_out(socket: &Path, caught_up: &mpsc::Receiver<()>) {
     let asked = UnixDatagram::unbound()
         .and_then(|barrier| barrier.send_to(BARRIER.as_bytes(), socket))

@@ -137,7 +137,7 @@ impl BulkDeletes<'_> {
     async fn tell(&self, settled: Settled) -> Result<(), StoreError> {
         for error in settled.refused {
             let key = &error.key;
-            tracing::error!(%key, %error, "delete dropped: the file exists again");
+            tracing::error!(%key, %error, "delete refused: the file shows again");
         }
         let left = self.leave_newer(settled.newer).await;
         settled.pending.map_or(left, Err)
@@ -201,7 +201,7 @@ impl BulkDeletes<'_> {
         if error.kind.is_no_answer() {
             return Err(error);
         }
-        tracing::error!(%key, %error, "delete dropped: what is there cannot be looked at");
+        tracing::error!(%key, %error, "delete dropped: the store refuses HEAD");
         self.refusals.note(vec![key.clone()]);
         self.settle_keys(std::slice::from_ref(key));
         Ok(())

@@ -1,4 +1,4 @@
-//! Objects whose names are gone and that somebody keeps: they are not seen any more, and
+//! Objects of removed names that are still read or held: they are hidden, and
 //! are deleted once who reads them lets go of them, or by who holds them.
 
 use std::io;

@@ -103,7 +103,7 @@ impl LateObjects {
                 return false;
             }
         }
-        tracing::info!(%key, "a request that nobody waited for was carried out late: deleting its object");
+        tracing::info!(%key, "an unanswered or cancelled request came late: deleting its object");
         let delete = DeleteRequest {
             key: key.clone(),
             if_match: Some(meta.etag),
@@ -115,7 +115,7 @@ impl LateObjects {
                 false
             }
             Err(error) => {
-                tracing::error!(%key, %error, "an object that nobody wants stays: it cannot be deleted");
+                tracing::error!(%key, %error, "cannot delete the object of a cancelled request");
                 use StoreErrorKind::{AccessDenied, Rejected, Unsupported};
                 matches!(error.kind, AccessDenied | Rejected | Unsupported)
             }

@@ -7,7 +7,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::store::Key;
 
-/// After a refusal nobody is told for so long that an object goes before it has gone.
+/// For this long after a refusal, each delete is answered only once it is done.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// Keys that are there again and of which nobody has been told; of more the ttl tells.
 const KEYS_LIMIT: usize = 10_000;

@@ -21,7 +21,7 @@ pub trait StoreLog: Send + Sync + fmt::Debug {
     fn settled(&self, keys: &[Key]);
     /// One of these may come to be under the key, and is to be deleted then.
     fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()>;
-    /// None will.
+    /// No late object comes.
     fn late_over(&self, key: &Key);
     /// The key is about to get an object that is wanted, and that even a power loss
     /// must not have deleted. Errors: the disk's.

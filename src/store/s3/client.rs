@@ -227,7 +227,7 @@ pub(super) fn client(
     (Client::from_conf(config.build()), route)
 }
 
-/// Those of a profile or a file that is named: the chain would take the environment's
+/// Credentials of a named profile or file: the chain would take the environment's
 /// before them. Source: `aws help configvars`, "--profile", which does the same.
 ///
 /// None of a profile that is there and says nothing of credentials.

@@ -106,7 +106,7 @@ impl Renewal {
         match &read {
             Ok(()) => tracing::info!("credentials reloaded"),
             Err(error) => {
-                tracing::error!(%error, "no credentials are found any more: those of before stay in use")
+                tracing::error!(%error, "no credentials found any more: the previous ones stay in use")
             }
         }
         read

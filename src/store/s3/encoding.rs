@@ -119,7 +119,7 @@ macro_rules! with_headers {
 
 pub(super) use {headers_of, with_headers, with_placement};
 
-/// Seconds since 1970 of a date; none for what is no date.
+/// A date in seconds since 1970; None if invalid.
 pub(super) fn http_date(text: Option<&str>) -> Option<i64> {
     let date = DateTime::from_str(text?, Format::HttpDate).ok()?;
     Some(date.secs())

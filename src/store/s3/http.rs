@@ -57,7 +57,7 @@ pub(super) async fn clients(
     let kept = |error: NetworkError| match on_error {
         OnNetworkError::Refuse => Err(error),
         OnNetworkError::Ignore => {
-            tracing::error!(%error, "going on without it");
+            tracing::error!(%error, "setting ignored");
             Ok(())
         }
     };

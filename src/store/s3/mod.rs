@@ -87,7 +87,7 @@ impl S3Store {
         if let Err(error) = route.check_url() {
             match on_error {
                 OnNetworkError::Refuse => return Err(error),
-                OnNetworkError::Ignore => tracing::error!(%error, "going on with it"),
+                OnNetworkError::Ignore => tracing::error!(%error, "invalid endpoint URL used"),
             }
         }
         route.check(&settings)?;

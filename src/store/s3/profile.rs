@@ -30,7 +30,7 @@ impl ProfileSettings {
         runtime.block_on(Self::read(name.map(str::to_owned), &files))
     }
 
-    /// Whether a profile that is named, or the default one of a file that is, is not there:
+    /// Whether the named profile, or the default one of the named file, is missing:
     /// no credentials come from it then. None is where nothing is named.
     ///
     /// Not for a thread that runs tasks.

@@ -99,8 +99,7 @@ impl Remembered {
         });
     }
 
-    /// Of these changes, each of which leaves this: the keys of those that may be undone,
-    /// and how long.
+    /// The keys of the changes that a late request may still undo, and until when.
     pub fn undone_until(&mut self, changes: &[Change], leaves: &Leaves) -> Vec<(Key, LateUntil)> {
         let late = changes.iter().filter_map(|change| {
             let until = self.one_undone_until(change, leaves)?;

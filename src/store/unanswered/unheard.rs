@@ -18,7 +18,7 @@ const KEYS_LIMIT: usize = 100_000;
 #[derive(Debug)]
 pub struct TooMany;
 
-/// What the log does not have the end of yet.
+/// Given-up requests that the log still has.
 #[derive(Debug, Default)]
 pub struct Unheard {
     /// By what was sent.
@@ -57,8 +57,8 @@ impl Unheard {
         }))
     }
 
-    /// The store has answered a request for these keys that was sent then. Numbers of what
-    /// it has answered for since.
+    /// The store answered a request for these keys, sent at `sent`. Returns the numbers
+    /// that this settles.
     pub fn heard(&mut self, keys: &[&Key], sent: Instant) -> Vec<u64> {
         let mut over = Vec::new();
         for key in keys {

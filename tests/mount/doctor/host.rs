@@ -84,7 +84,7 @@ fn mounts_on_each_other_are_told() {
         .args([&mount.root, &mount.root])
         .status();
     assert!(bind.unwrap().success());
-    let words = ["2 mounts on each other", mount.bucket()];
+    let words = ["2 stacked mounts", mount.bucket()];
     let (findings, _) = report(&mut mount.subcommand("doctor"));
     let unbind = Command::new("umount").arg(&mount.root).status();
     assert!(unbind.unwrap().success());

@@ -255,7 +255,7 @@ fn changes_wait_no_longer_than_was_asked_whatever_becomes_of_who_asked() {
     assert_eq!(fs::read(mount.path("g")).unwrap(), b"x");
     let ended = r#"{"number": 1, "how": "replaced"}"#;
     let late = curl(&socket, "/release", Some(ended));
-    assert!(late.contains("not there any more"), "{late}");
+    assert!(late.contains("not held any more"), "{late}");
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn refuse_the_end(listener: &UnixListener, daemon: &Path) -> io::Result<()> {
         let length = client.read(&mut request)?;
         let request = String::from_utf8_lossy(&request[..length]).into_owned();
         if request.contains(r#""replaced""#) {
-            let body = r#"{"error":"not there any more"}"#;
+            let body = r#"{"error":"changes are not held any more"}"#;
             let length = body.len();
             let head = format!("HTTP/1.1 409 Conflict\r\ncontent-length: {length}\r\n\r\n");
             client.write_all((head + body).as_bytes())?;
@@ -332,7 +332,7 @@ fn where_what_waited_has_gone_on_it_is_said_that_the_directory_may_lack_it() {
     let output = run_within(WITHIN, &mut command(&mount, &socket, &directory, &[]));
     let text = said(&output);
     assert_eq!(output.status.code(), Some(1), "{text}{}", mount.log());
-    let told = "may lack what was changed last, which S3 has";
+    let told = "may lack the last changes, which S3 has";
     assert!(text.contains(told), "{text}");
     assert_eq!(fs::read(directory.join("f")).unwrap(), b"text");
     detach(&mount.root);

@@ -136,7 +136,7 @@ fn who_still_writes_to_the_old_directory_is_noticed_and_told() {
     assert_eq!(told["ended"], false);
     let shown = done(&mount, &["status", mount.root.to_str().unwrap()]);
     assert!(
-        shown.contains("changed there after it was sent: d/x"),
+        shown.contains("changed after they were sent: d/x"),
         "{shown}"
     );
     wait_until(WITHIN, "the new file's object", || {
@@ -184,7 +184,7 @@ fn an_unmount_before_the_end_says_what_the_bucket_lacks() {
     has_all(
         &text,
         &[
-            "S3 does not have yet what ",
+            "has files that S3 lacks",
             "1 file, 3 B left",
             "\"done\": false",
         ],

@@ -135,7 +135,7 @@ fn what_a_policy_protects_is_seen_again_and_the_next_unlink_of_it_reports_it() {
             let words = format!("DeleteObjects {key}: AccessDenied: planned");
             let told = log
                 .lines()
-                .any(|line| line.contains("the file exists again") && line.contains(&words));
+                .any(|line| line.contains("the file shows again") && line.contains(&words));
             assert!(told, "{key} is not told of\n{log}");
         }
         if tied {

@@ -63,11 +63,11 @@ impl Former {
         let dir = self.path.display();
         match removed {
             Ok(()) => {
-                tracing::info!(%dir, bytes = self.used_bytes, "disk cache: removed what it had of another bucket, prefix or endpoint");
+                tracing::info!(%dir, bytes = self.used_bytes, "disk cache: removed blocks of another bucket, prefix or endpoint");
                 self.used_bytes
             }
             Err(error) => {
-                tracing::warn!(%dir, %error, "disk cache: what it had of another bucket, prefix or endpoint is not removed");
+                tracing::warn!(%dir, %error, "disk cache: cannot remove blocks of another bucket, prefix or endpoint");
                 0
             }
         }

@@ -41,7 +41,7 @@ pub fn of(status: &Status) -> Vec<Advice> {
         say(what, format!("mediafs spool list --spool {spool}"));
     }
     if status.deletes.failing {
-        let what = "S3 does not take deletes: what was removed here is still in the bucket.";
+        let what = "Deletes fail: what was removed here is still in the bucket.";
         say(what.to_owned(), format!("mediafs doctor {}", place(status)));
     }
     if let Some(what) = full_spool(status) {
