@@ -294,9 +294,7 @@ fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<PathBuf
     let key = key.with_context(|| format!("its key is not known: get the bytes with {export}"))?;
     let mount = view.mount();
     let mount = mount.with_context(|| {
-        format!(
-            "the spool does not record its mount: mount it once, or get the bytes with {export}"
-        )
+        format!("the spool records no mount: mount it once, or get the bytes with {export}")
     })?;
     let at = &mount.mountpoint;
     let mounted = mount_at(at)?.filter(|mounted| mounted.fs_type == "fuse.mediafs");

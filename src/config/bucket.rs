@@ -142,8 +142,8 @@ mod tests {
                 "conditional",
             ),
             ("arn:aws:s3:eu-west-1:1:accesspoint:", "is no ARN"),
-            ("a/b", "is no bucket name"),
-            ("", "is no bucket name"),
+            ("a/b", "is not a bucket name"),
+            ("", "is not a bucket name"),
         ] {
             let told = check_bucket(bucket).unwrap_err();
             assert!(told.contains(why), "{told}");

@@ -225,7 +225,7 @@ pub fn tell_user(text: &str) {
     }
 }
 
-/// Errors: why it is no filter.
+/// Errors: why it is not a filter.
 pub fn check_filter(filter: &str) -> anyhow::Result<()> {
     parse(filter).map(drop)
 }

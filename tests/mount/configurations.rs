@@ -352,7 +352,7 @@ fn a_log_filter_that_is_none_is_refused_by_every_command_with_2() {
         let output = run_within(WITHIN, &mut command);
         let text = said(&output);
         assert_eq!(output.status.code(), Some(2), "{text}");
-        has_all(&text, &["log (from --log)", "\"x=y=z\" is no filter"]);
+        has_all(&text, &["log (from --log)", "\"x=y=z\" is not a filter"]);
         assert_eq!(text.matches("error parsing").count(), 1, "{text}");
     }
 }

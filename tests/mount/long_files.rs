@@ -95,10 +95,7 @@ fn kept_with_what_is_missing(mount: &Mount, body: &[u8]) {
     assert_eq!(all, kept.len(), "every byte is here or said to be missing");
     assert_eq!(sidecar["whole"], false);
     let reason = sidecar["reason"].as_str().unwrap();
-    assert!(
-        reason.contains("only in an unfinished upload"),
-        "{reason}"
-    );
+    assert!(reason.contains("only in an unfinished upload"), "{reason}");
 }
 
 #[test]

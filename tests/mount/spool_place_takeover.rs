@@ -36,9 +36,7 @@ fn a_successor_with_another_endpoint_touches_nothing_and_the_right_one_goes_on()
         let right = fs::read_to_string(&config).unwrap();
         fs::write(&config, right.replace(&proxy.endpoint, &other.endpoint)).unwrap();
         kill_process(mount.daemon(), Signal::KILL).unwrap();
-        wait_until(WITHIN, "a refusal", || {
-            mount.log().contains("belongs to")
-        });
+        wait_until(WITHIN, "a refusal", || mount.log().contains("belongs to"));
         has_all(
             &mount.log(),
             &["1 file (7 B)", &proxy.endpoint, &other.endpoint],

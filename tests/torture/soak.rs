@@ -8,6 +8,7 @@
 //! begins with that one.
 
 mod pair;
+mod program;
 mod register;
 mod worker;
 

@@ -493,7 +493,7 @@ fn what_cannot_be_used_is_refused_with_its_key_and_place() {
         (variables(&[(BUCKET, "[1]")]), "is no text"),
         (
             variables(&[(STYLE, "Path")]),
-            "boto3 takes auto, virtual, path, in lower case",
+            "not one of the styles that boto3 takes: auto, virtual, path",
         ),
         (
             variables(&[(ENDPOINT, "http://h"), (STYLE, "vhost")]),
