@@ -17,8 +17,7 @@ use crate::private::{self, NotPrivate};
 use crate::store::Key;
 
 /// Said of a file that was longer than its spool has room for.
-const MISSING: &str =
-    "; parts of it, which had left the full spool for S3, are gone with the unfinished upload";
+const MISSING: &str = "; parts of it were only in an unfinished upload, which is gone";
 
 /// Of the folder, in a spool.
 pub(super) const DIR_NAME: &str = "lost+found";
