@@ -23,6 +23,23 @@ fn is_empty(path: &Path) -> bool {
     fs::read_dir(path).unwrap().next().is_none()
 }
 
+/// SeaweedFS lists a directory of its own that nothing is in, without an ETag.
+#[test]
+fn a_directory_that_a_store_has_by_itself_is_no_hidden_key() {
+    let mut mount = Mount::on(Server::seaweedfs()).prefix("media").start();
+    assert!(is_empty(&mount.root));
+    assert_eq!(status(&mount)["hidden_keys"], 0);
+    mount.put_object("d/f", b"bytes");
+    mount.client().delete(mount.bucket(), "media/d/f");
+    mount.remount();
+    let dir = mount.path("d");
+    assert!(is_empty(&dir));
+    assert_eq!(hidden(&dir).unwrap_or_default(), "");
+    assert_eq!(status(&mount)["hidden_keys"], 0);
+    fs::remove_dir(&dir).unwrap();
+    assert!(is_empty(&mount.root));
+}
+
 #[test]
 fn rmdir_over_keys_that_cannot_be_file_names_says_which_and_why_once() {
     for attributes in ["fixed", "stored"] {

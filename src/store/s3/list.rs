@@ -192,6 +192,8 @@ impl Page {
             // A file whose versions cannot be told apart is not shown.
             let (key, etag) = match (plain(key), ETag::parse(etag)) {
                 (Some(key), Some(etag)) => (key, etag),
+                // An empty directory of the store's own (SeaweedFS), and no object.
+                (Some(key), None) if key == prefix && size_bytes == 0 => continue,
                 (named, _) => {
                     tracing::debug!(key, "hidden: listed without a usable key or ETag");
                     answer.unusable.push(unusable_key(key, named));
