@@ -349,13 +349,13 @@ async fn unmount(
     let mut saved = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
         if Instant::now() >= deadline {
-            let holders = holders(path, ops.controls().openers(OpenFor::Anything));
+            let holders = holders(&path, ops.controls().openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
         if !saved {
-            let holders = holders(path, ops.controls().openers(OpenFor::Anything));
+            let holders = holders(&path, ops.controls().openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
             saved = true;
         }

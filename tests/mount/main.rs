@@ -88,6 +88,7 @@ mod refusals_told;
 mod refused_closes;
 mod relative_paths;
 mod removal;
+mod renamed_folders;
 mod renames;
 mod renames_takeover;
 mod request_counts;

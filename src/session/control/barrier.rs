@@ -98,7 +98,9 @@ async fn expire(served: Arc<Served>, number: u64) {
 }
 
 fn is_in_place(served: &Served) -> bool {
-    let there = mount_at(&served.running.mounted.mountpoint).ok().flatten();
+    let there = mount_at(&served.running.notifier.mountpoint())
+        .ok()
+        .flatten();
     there.is_none_or(|there| there.fs_type == FS_TYPE)
 }
 

@@ -167,7 +167,7 @@ impl Served {
     pub fn health(&self, state: HealthState, reasons: Vec<String>) -> Health {
         Health {
             name: self.name.clone(),
-            mountpoint: self.running.mounted.mountpoint.display().to_string(),
+            mountpoint: self.running.notifier.mountpoint().display().to_string(),
             pid: std::process::id(),
             state,
             reasons,

@@ -72,8 +72,9 @@ impl Connection {
     }
 }
 
+/// Whether a session goes on, though nothing may be mounted any more.
 /// Source: fuse_dev_poll() of the kernel, which reports an error for an ended session.
-fn is_connected(session: BorrowedFd<'_>) -> bool {
+pub fn is_connected(session: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::from_borrowed_fd(session, PollFlags::IN)];
     let now = Timespec::default();
     poll(&mut polled, Some(&now)).is_ok() && !polled[0].revents().contains(PollFlags::ERR)

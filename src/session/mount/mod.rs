@@ -22,15 +22,17 @@ pub mod still_seen;
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{fs, io};
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::session::mount::mountinfo::mount_at;
+use crate::session::mount::connection::is_connected;
+use crate::session::mount::mountinfo::{MountEntry, mount_at, mounts_of, topmost};
 
 const DEVICE: &str = "/dev/fuse";
 /// Type shown by mount(8): its part behind the dot is ours.
@@ -111,14 +113,17 @@ pub enum Unmounted {
     Busy,
 }
 
-/// A mount of ours.
+/// A mount of ours, wherever it is: a folder above it may be renamed.
 #[derive(Debug)]
 pub struct Mounted {
-    mountpoint: PathBuf,
+    /// Where it was seen last.
+    mountpoint: Mutex<PathBuf>,
     /// Of the mount itself: another file system at the same path has another one.
     mount_id: Option<u64>,
     /// Of its file system, `major:minor`.
     device: Option<String>,
+    /// What the kernel's requests come from; none where no descriptor was left.
+    session: Option<OwnedFd>,
 }
 
 /// Whether the process may mount by itself.
@@ -142,7 +147,8 @@ pub fn mount(
     if let Some(entry) = mount_at(mountpoint).ok().flatten().filter(|_| is_root()) {
         raise_read_ahead(&entry.device);
     }
-    Ok((device, Mounted::at(mountpoint)))
+    let mounted = Mounted::at(mountpoint, &device);
+    Ok((device, mounted))
 }
 
 /// Opens what the kernel's requests come from. Errors: why it cannot be, and what to do.
@@ -214,40 +220,73 @@ fn raise_read_ahead(device: &str) {
 }
 
 impl Mounted {
-    /// What is mounted at the path now.
-    pub fn at(mountpoint: &Path) -> Self {
+    /// What is mounted at the path now, by this session.
+    pub fn at(mountpoint: &Path, session: &OwnedFd) -> Self {
         let entry = mount_at(mountpoint).ok().flatten();
         Self {
-            mountpoint: mountpoint.to_owned(),
+            mountpoint: Mutex::new(mountpoint.to_owned()),
             mount_id: entry.as_ref().map(|entry| entry.id),
             device: entry.map(|entry| entry.device),
+            session: session.try_clone().ok(),
         }
     }
 
-    /// This file system, which something else may have taken the place of.
-    pub fn of_session(mountpoint: &Path, device: &str) -> Self {
+    /// The file system of this device number that a session has from its predecessor, where
+    /// it was, or where it is since a folder above it was renamed.
+    pub fn of_session(mountpoint: &Path, device: &str, session: &OwnedFd) -> Self {
         let entry = mount_at(mountpoint).ok().flatten();
         let own = entry.filter(|entry| entry.device == device);
+        let own = own.or_else(|| moved(device, session));
+        let path = own
+            .as_ref()
+            .map_or(mountpoint, |own| own.mountpoint.as_path());
         Self {
-            mountpoint: mountpoint.to_owned(),
-            mount_id: own.map(|entry| entry.id),
+            mountpoint: Mutex::new(path.to_owned()),
+            mount_id: own.as_ref().map(|entry| entry.id),
             device: Some(device.to_owned()),
+            session: session.try_clone().ok(),
         }
+    }
+
+    /// Where it is; none once it was taken away, or something else lies on it.
+    fn place(&self) -> io::Result<Option<PathBuf>> {
+        let Some(id) = self.mount_id else {
+            return Ok(None);
+        };
+        let entries = mounts_of("self")?;
+        let is_on_top = |path: &Path| {
+            let there = topmost(entries.clone(), path);
+            there.is_some_and(|there| there.id == id)
+        };
+        let mut mountpoint = self.mountpoint.lock();
+        if is_on_top(&mountpoint) {
+            return Ok(Some(mountpoint.clone()));
+        }
+        let is_ours = |entry: &&MountEntry| entry.id == id && is_of(entry, self.device.as_deref());
+        let moved = entries.iter().find(is_ours);
+        let moved = moved.filter(|moved| is_on_top(&moved.mountpoint));
+        // Without a connection, both numbers may be those of another mount by now.
+        let session = self.session.as_ref();
+        let moved = moved.filter(|_| session.is_some_and(|it| is_connected(it.as_fd())));
+        Ok(moved.map(|moved| {
+            mountpoint.clone_from(&moved.mountpoint);
+            mountpoint.clone()
+        }))
     }
 
     /// Unmounts, unless something else is mounted at the path by now.
     pub fn unmount(&self, mode: UnmountMode) -> io::Result<Unmounted> {
-        if !self.is_attached()? {
+        let Some(mountpoint) = self.place()? else {
             return Ok(Unmounted::Done);
-        }
+        };
         if !is_root() {
-            return self.unmount_as_user(mode);
+            return unmount_as_user(&mountpoint, mode);
         }
         let mut flags = UnmountFlags::NOFOLLOW;
         if mode == UnmountMode::Lazy {
             flags |= UnmountFlags::DETACH;
         }
-        match rustix::mount::unmount(&self.mountpoint, flags) {
+        match rustix::mount::unmount(&mountpoint, flags) {
             Ok(()) => Ok(Unmounted::Done),
             Err(Errno::BUSY) => Ok(Unmounted::Busy),
             // Gone between the look and the call.
@@ -256,28 +295,9 @@ impl Mounted {
         }
     }
 
-    fn unmount_as_user(&self, mode: UnmountMode) -> io::Result<Unmounted> {
-        let flag = if mode == UnmountMode::Lazy {
-            "-uz"
-        } else {
-            "-u"
-        };
-        let status = Command::new("fusermount3")
-            .args([flag, "--"])
-            .arg(&self.mountpoint)
-            .stderr(Stdio::null())
-            .status()?;
-        Ok(if status.success() {
-            Unmounted::Done
-        } else {
-            Unmounted::Busy
-        })
-    }
-
-    /// Whether it is still where it was mounted.
+    /// Whether it is still mounted.
     pub fn is_attached(&self) -> io::Result<bool> {
-        let current = mount_at(&self.mountpoint)?.map(|entry| entry.id);
-        Ok(current.is_some() && current == self.mount_id)
+        Ok(self.place()?.is_some())
     }
 
     /// Device number of its file system, as mountinfo has it.
@@ -285,14 +305,75 @@ impl Mounted {
         self.device.as_deref()
     }
 
-    pub fn path(&self) -> &Path {
-        &self.mountpoint
+    /// Where it is, or was last.
+    pub fn path(&self) -> PathBuf {
+        let now = self.place().ok().flatten();
+        now.unwrap_or_else(|| self.mountpoint.lock().clone())
     }
+}
+
+fn is_of(entry: &MountEntry, device: Option<&str>) -> bool {
+    entry.fs_type == FS_TYPE && device == Some(entry.device.as_str())
+}
+
+/// The only mount of a file system, while its session is connected.
+fn moved(device: &str, session: &OwnedFd) -> Option<MountEntry> {
+    let entries = mounts_of("self").ok()?.into_iter();
+    let mut own = entries.filter(|entry| is_of(entry, Some(device)));
+    match (own.next(), own.next()) {
+        // Otherwise the number may be that of another mount by now.
+        (Some(only), None) if is_connected(session.as_fd()) => Some(only),
+        _ => None,
+    }
+}
+
+fn unmount_as_user(mountpoint: &Path, mode: UnmountMode) -> io::Result<Unmounted> {
+    let flag = if mode == UnmountMode::Lazy {
+        "-uz"
+    } else {
+        "-u"
+    };
+    let status = Command::new("fusermount3")
+        .args([flag, "--"])
+        .arg(mountpoint)
+        .stderr(Stdio::null())
+        .status()?;
+    Ok(if status.success() {
+        Unmounted::Done
+    } else {
+        Unmounted::Busy
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_is_found_where_a_folder_above_it_was_renamed_and_nowhere_once_it_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let (old, new) = (dir.join("old/m"), dir.join("new/m"));
+        fs::create_dir_all(&old).unwrap();
+        let settings = MountSettings {
+            source: "mediafs:bucket".to_owned(),
+            sharing: Sharing::OwnerOnly,
+            access: crate::ops::Access::ReadOnly,
+            execution: Execution::Allowed,
+            context: None,
+        };
+        let (device, mounted) = mount(&old, &settings).unwrap();
+        fs::rename(dir.join("old"), dir.join("new")).unwrap();
+        let number = mounted.device().unwrap();
+        let successors = Mounted::of_session(&old, number, &device);
+        assert_eq!((mounted.path(), successors.path()), (new.clone(), new));
+        assert_eq!(
+            mounted.unmount(UnmountMode::Plain).unwrap(),
+            Unmounted::Done
+        );
+        assert!(!mounted.is_attached().unwrap());
+        assert!(!successors.is_attached().unwrap());
+    }
 
     #[test]
     fn a_mount_with_odd_names_appears_and_goes_and_a_stranger_stays() {
@@ -313,9 +394,10 @@ mod tests {
             (FS_TYPE, settings.source.as_str())
         );
         let stranger = Mounted {
-            mountpoint: mountpoint.clone(),
+            mountpoint: Mutex::new(mountpoint.clone()),
             mount_id: Some(entry.id + 1_000_000),
             device: None,
+            session: None,
         };
         assert_eq!(
             stranger.unmount(UnmountMode::Lazy).unwrap(),

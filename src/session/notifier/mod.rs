@@ -13,6 +13,7 @@ mod process;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -27,6 +28,7 @@ use rustix::net::{
 };
 
 use crate::fuse::MayWait;
+use crate::session::mount::Mounted;
 use crate::session::mount::connection::Connection;
 use crate::telemetry::log_output;
 pub use process::serve;
@@ -45,7 +47,7 @@ const POLL_EVERY: Duration = Duration::from_millis(5);
 pub struct Notifier {
     device: OwnedFd,
     connection: Connection,
-    mountpoint: PathBuf,
+    mounted: Arc<Mounted>,
     abort_after: Duration,
     delivery: Delivery,
     running: Mutex<Option<Running>>,
@@ -85,14 +87,14 @@ impl Notifier {
     pub fn start(
         device: OwnedFd,
         connection: Connection,
-        mountpoint: &Path,
+        mounted: Arc<Mounted>,
         abort_after: Duration,
     ) -> io::Result<Self> {
         let cannot_end = abort_after.is_zero() && !connection.can_be_aborted();
         let notifier = Self {
             device,
             connection,
-            mountpoint: mountpoint.to_owned(),
+            mounted,
             abort_after,
             delivery: if cannot_end || in_container() {
                 Delivery::LeftToTtl
@@ -138,6 +140,11 @@ impl Notifier {
         }
     }
 
+    /// Where the mount is, or was last.
+    pub fn mountpoint(&self) -> PathBuf {
+        self.mounted.path()
+    }
+
     /// Whether the kernel is told of what it is to forget; else that ends with its ttl.
     pub fn tells_kernel(&self) -> bool {
         self.delivery == Delivery::Notify
@@ -154,7 +161,9 @@ impl Notifier {
     fn check_until(&self, deadline: Instant) -> io::Result<()> {
         let sockets = self.sockets()?;
         let number = self.checks.fetch_add(1, Ordering::Relaxed);
-        let asked = send(&sockets.checks, &number.to_ne_bytes(), SendFlags::NOSIGNAL);
+        let mut request = number.to_ne_bytes().to_vec();
+        request.extend(self.mountpoint().as_os_str().as_bytes());
+        let asked = send(&sockets.checks, &request, SendFlags::NOSIGNAL);
         asked.map_err(|error| self.lost(&sockets, error))?;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -231,7 +240,7 @@ impl Notifier {
         command
             .arg0("mediafs")
             .arg("notifier")
-            .arg(&self.mountpoint)
+            .arg(self.mountpoint())
             .arg(self.abort_after.as_millis().to_string())
             .args(log_output().to_args())
             // The daemon's may hold credentials.

@@ -3,9 +3,11 @@
 //! Threads: some that write notifications, one that makes the stats, and the first
 //! one, which waits for neither and so sees the daemon's end.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -26,6 +28,8 @@ use crate::telemetry::write_logs;
 const WRITERS: usize = 4;
 /// Longest notification: of a name of 255 bytes.
 const NOTIFICATION_LIMIT_BYTES: usize = 512;
+/// A number, and a path.
+const CHECK_LIMIT_BYTES: usize = 8 + 4096;
 /// What waits when the daemon ends goes on at once, unless somebody has to answer first.
 const SETTLED_WITHIN: Duration = Duration::from_millis(200);
 /// How often it is looked whether a successor serves.
@@ -47,13 +51,23 @@ pub fn serve(mountpoint: &Path, abort_after: Duration) -> anyhow::Result<()> {
     let checks = Arc::new(rustix::io::dup(rustix::stdio::stdout())?);
     let (device, connection) = receive(&notifications).context("no device came")?;
     let writers = Writers::start(&notifications, device)?;
-    let checker = Checker::start(mountpoint.to_owned(), checks.clone())?;
-    let mut request = [0; 8];
-    while let Ok((8, _)) = recv(&checks, &mut request, RecvFlags::empty()) {
-        checker.ask(u64::from_ne_bytes(request));
+    let checker = Checker::start(checks.clone())?;
+    let mut mountpoint = mountpoint.to_owned();
+    let mut request = [0; CHECK_LIMIT_BYTES];
+    while let Some((number, at)) = next_check(&checks, &mut request) {
+        mountpoint = at;
+        checker.ask(number, &mountpoint);
     }
-    outlive(&writers, &checker, &connection, abort_after, mountpoint);
+    outlive(&writers, &checker, &connection, abort_after, &mountpoint);
     Ok(())
+}
+
+/// Number of the next check, and where the mount is; none once the daemon has ended.
+fn next_check(checks: &OwnedFd, request: &mut [u8]) -> Option<(u64, PathBuf)> {
+    let (len, _) = recv(checks, &mut *request, RecvFlags::empty()).ok()?;
+    let (number, mountpoint) = request.get(..len)?.split_first_chunk()?;
+    let mountpoint = OsStr::from_bytes(mountpoint);
+    Some((u64::from_ne_bytes(*number), mountpoint.into()))
 }
 
 /// The daemon has ended: what applications ask is a successor's to answer. Without one
@@ -81,7 +95,7 @@ fn outlive(
             return;
         }
         pause = CHECK_EVERY.min(abort_after);
-        match (checker.answer_within(pause), notifications) {
+        match (checker.answer_within(mountpoint, pause), notifications) {
             // Somebody serves, or nothing is mounted any more.
             (Some(_), PendingWork::No) => return,
             (Some(0), PendingWork::Yes) => answered_at = Instant::now(),
@@ -153,17 +167,17 @@ fn forward_notifications(notifications: &OwnedFd, device: &OwnedFd) {
 /// One thread that asks the mount for its root's attributes.
 #[derive(Debug)]
 struct Checker {
-    requests: SyncSender<u64>,
+    requests: SyncSender<(u64, PathBuf)>,
     answers: Receiver<i32>,
 }
 
 impl Checker {
-    fn start(mountpoint: PathBuf, checks: Arc<OwnedFd>) -> io::Result<Self> {
-        let (requests, asked) = sync_channel::<u64>(1);
+    fn start(checks: Arc<OwnedFd>) -> io::Result<Self> {
+        let (requests, asked) = sync_channel::<(u64, PathBuf)>(1);
         let (answer, answers) = sync_channel::<i32>(1);
         let thread = std::thread::Builder::new().name("check".to_owned());
         thread.spawn(move || {
-            while let Ok(number) = asked.recv() {
+            while let Ok((number, mountpoint)) = asked.recv() {
                 let errno =
                     stat_anew(&mountpoint).map_or_else(|error| error.raw_os_error(), |()| 0);
                 let mut packet = number.to_ne_bytes().to_vec();
@@ -177,15 +191,15 @@ impl Checker {
     }
 
     /// While an earlier stat waits there is nothing to ask: its answer is still to come.
-    fn ask(&self, number: u64) {
-        let _waits = self.requests.try_send(number);
+    fn ask(&self, number: u64, mountpoint: &Path) {
+        let _waits = self.requests.try_send((number, mountpoint.to_owned()));
     }
 
     /// The error number of a stat of the mountpoint, 0 for none; nothing where nobody
     /// answers.
-    fn answer_within(&self, within: Duration) -> Option<i32> {
+    fn answer_within(&self, mountpoint: &Path, within: Duration) -> Option<i32> {
         while self.answers.try_recv().is_ok() {}
-        self.ask(u64::MAX);
+        self.ask(u64::MAX, mountpoint);
         self.answers.recv_timeout(within).ok()
     }
 }

@@ -28,7 +28,7 @@ const SUCCESSOR_WITHIN: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub struct KernelSession {
-    pub mounted: Mounted,
+    pub mounted: Arc<Mounted>,
     pub session: Session<Adapter>,
     pub notifier: Arc<Notifier>,
     /// None where its bytes cannot be read.
@@ -106,6 +106,7 @@ fn begin(
         context: mount::selinux::context(config.context.as_deref()),
     };
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
+    let mounted = Arc::new(mounted);
     let session = agree(config, asked, session_log, &device, adapter)
         .and_then(|session| Ok((session, notifier(&mounted, device)?)));
     let ((session, agreed), notifier) = session.inspect_err(|_| give_back(&mounted))?;
@@ -188,7 +189,9 @@ fn resume(
             );
         }
     }
-    let mounted = Mounted::of_session(&config.mountpoint, &predecessor.session.device);
+    let number = &predecessor.session.device;
+    let mounted = Mounted::of_session(&config.mountpoint, number, &device);
+    let mounted = Arc::new(mounted);
     let notifier = notifier(&mounted, device)?;
     Ok(KernelSession {
         mounted,
@@ -200,14 +203,14 @@ fn resume(
 }
 
 /// Starts the process that tells the kernel what to drop. Errors: none can be started.
-fn notifier(mounted: &Mounted, device: OwnedFd) -> anyhow::Result<Arc<Notifier>> {
+fn notifier(mounted: &Arc<Mounted>, device: OwnedFd) -> anyhow::Result<Arc<Notifier>> {
     let connection = Connection::of_session(mounted.device().unwrap_or_default(), device.as_fd());
     let abort_after = if fd_store::is_present() {
         abort_after_for_tests().unwrap_or(SUCCESSOR_WITHIN)
     } else {
         Duration::ZERO
     };
-    let notifier = Notifier::start(device, connection, mounted.path(), abort_after);
+    let notifier = Notifier::start(device, connection, mounted.clone(), abort_after);
     Ok(Arc::new(notifier.context("cannot start the notifier")?))
 }
 

@@ -1,15 +1,15 @@
 //! Whether this daemon resumes the session of a predecessor.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::UnmountFlags;
 
 use crate::config::Config;
 use crate::session::mount::FS_TYPE;
+use crate::session::mount::connection::is_connected;
 use crate::session::mount::mountinfo::mount_at;
 use crate::session::takeover::fd_store::{self, KeptDescriptor};
 use crate::session::takeover::spool_lock::take_lock;
@@ -198,21 +198,13 @@ fn mismatch(
     let mounted = mount_at(&session.mountpoint)?;
     if mounted.is_none_or(|entry| entry.device != session.device) {
         // An umount holds. Who has files open is served to the end, which is now if nobody has.
-        tracing::info!("the previous session was unmounted meanwhile");
+        tracing::info!(path = %session.mountpoint.display(), "the previous session is not mounted there any more");
         return Ok(None);
     }
-    if is_aborted(device)? {
+    if !is_connected(device.as_fd()) {
         return Ok(Some("its connection was aborted".to_owned()));
     }
     Ok(None)
-}
-
-/// Source: Linux, fs/fuse/dev.c, `fuse_dev_poll`.
-fn is_aborted(device: &OwnedFd) -> Result<bool, rustix::io::Errno> {
-    let mut asked = [PollFd::new(device, PollFlags::IN)];
-    poll(&mut asked, Some(&Timespec::default()))?;
-    let [asked] = asked;
-    Ok(asked.revents().contains(PollFlags::ERR))
 }
 
 /// Detaches what a predecessor left on the mountpoint: the mount of this `device`, any
