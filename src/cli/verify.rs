@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::migrate_args::MigrateArgs;
+use super::migrate_args::{MigrateArgs, Usage};
 use super::migrate_shown::Console;
 use crate::migrate::{Operator, Sides, VerifySettings, Wrong, verify, verify_manifest};
 
@@ -50,7 +50,12 @@ impl VerifyCommand {
                 let place = self.directory.to_str().map(str::to_owned);
                 (place, manifest.clone())
             }
-            (_, place) => (place, self.directory),
+            (Some(_), Some(_)) => {
+                let directory = self.directory.display();
+                let why = format!("--manifest stands in place of DIR: leave out {directory}");
+                return Err(Usage(why).into());
+            }
+            (None, place) => (place, self.directory),
         };
         let checked = self.args.check(place, &directory)?;
         let settings = VerifySettings {

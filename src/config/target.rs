@@ -54,6 +54,11 @@ impl Target {
     /// The settings that the arguments stand for, besides the flags.
     pub(super) fn apply(self, mut flags: Options) -> Result<Options, ConfigError> {
         match self {
+            Self::Place { bucket, .. } if bucket.starts_with('/') => {
+                return Err(ConfigError(format!(
+                    "{bucket:?} is a path, and stands where BUCKET[/PREFIX] belongs: are the arguments in their order?"
+                )));
+            }
             Self::Place { bucket, mountpoint } => {
                 let (bucket, prefix) = split_place(&bucket);
                 flags.bucket = Some(bucket);
@@ -77,7 +82,12 @@ impl Target {
 
 /// Bucket, prefix and mountpoint.
 pub(super) fn place(options: &Options) -> Result<(String, String, PathBuf), Wrong> {
-    let missing = |key: &'static str| (key, "not given: see 'mediafs mount --help'".to_owned());
+    let missing = |key: &'static str| {
+        (
+            key,
+            "not given: name it on the command line, or in the file of --config".to_owned(),
+        )
+    };
     let bucket = options.bucket.clone().ok_or_else(|| missing("bucket"))?;
     check_bucket(&bucket).map_err(|why| ("bucket", why))?;
     let prefix = clean_prefix(options.prefix.as_deref().unwrap_or_default());

@@ -8,6 +8,7 @@ mod materialize;
 mod moves;
 mod names;
 mod replaced;
+mod reports;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -110,10 +111,7 @@ fn a_bucket_is_compared_with_a_manifest_without_the_files() {
     let all = Migration::new();
     let manifest = all.scratch.path().join("manifest");
     let manifest = manifest.to_str().unwrap();
-    let verify = |args: &[&str]| {
-        let mut command = all.command("verify", &["--manifest", manifest, "--json"]);
-        Ended::of(command.args(args))
-    };
+    let verify = |args: &[&str]| Ended::of(all.verify_manifest(manifest, args).arg("--json"));
     // Nothing that is compared with nothing proves nothing.
     let empty = ["--yes", "--allow-empty", "--manifest", manifest];
     all.ends("import", &empty, 0);

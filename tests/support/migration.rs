@@ -133,6 +133,14 @@ impl Migration {
         self.configured(command, args)
     }
 
+    /// `mediafs verify` with the bucket alone, against a manifest.
+    pub fn verify_manifest(&self, manifest: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+        command.args(["verify", "--manifest", manifest]);
+        command.arg(format!("{}/{PREFIX}", self.bucket));
+        self.configured(command, args)
+    }
+
     /// `mediafs move` from the prefix of the bucket to this place.
     pub fn move_to(&self, target: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
