@@ -22,7 +22,7 @@ const NOWHERE: &str = "/";
 #[derive(Debug, Args)]
 #[command(
     override_usage = "mediafs doctor [OPTIONS] <BUCKET[/PREFIX]> [MOUNTPOINT]
-       mediafs doctor [OPTIONS] <NAME>
+       mediafs doctor [OPTIONS] <NAME|MOUNTPOINT>
        mediafs doctor [OPTIONS] --config <FILE>"
 )]
 pub struct DoctorCommand {

@@ -1,19 +1,24 @@
 //! `mediafs mount`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use rustix::process::Signal;
 
 use super::daemonize;
-use crate::config::{ConfigError, ConfigSource, Options, Target};
+use super::migrate_args::Usage;
+use super::silence::without_symlinks;
+use super::spelling::spellings;
+use crate::config::{
+    ConfigError, ConfigSource, Options, Target, config_files, in_words, named_mounts,
+};
 use crate::session::{self, EarlySignals, Otlp, Reload, Waiter};
 use crate::telemetry::{self, LogIs};
 
 const USAGE: &str = "mediafs mount [OPTIONS] <BUCKET[/PREFIX]> <MOUNTPOINT>
-       mediafs mount [OPTIONS] <NAME>
+       mediafs mount [OPTIONS] <NAME|MOUNTPOINT>
        mediafs mount [OPTIONS] --config <FILE>
        mediafs mount [OPTIONS] --from-authentik[=<FILE>] <MOUNTPOINT>";
 
@@ -45,7 +50,7 @@ pub struct MountCommand {
 pub struct MountArgs {
     /// Bucket and key prefix; without a prefix the whole bucket, even if a file or
     /// MEDIAFS_PREFIX has one. Alone also the NAME of a file /etc/mediafs/NAME.toml (of a
-    /// user: ~/.config/mediafs/NAME.toml)
+    /// user: ~/.config/mediafs/NAME.toml), or the mountpoint in such a file
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
     /// Directory to mount on
@@ -59,12 +64,17 @@ pub struct MountArgs {
 
 impl MountArgs {
     /// Errors: invalid arguments.
-    pub fn source(self) -> Result<ConfigSource, ConfigError> {
-        let (place, mountpoint) = (self.place.clone(), self.mountpoint.clone());
-        let file = self.config_file();
-        let layers = (&self.options, file.as_deref());
-        let target = ConfigSource::target_of(place, mountpoint, layers);
-        self.source_of(target)
+    pub fn source(self) -> anyhow::Result<ConfigSource> {
+        let target = match self.only_directory() {
+            Some(directory) => Target::Named(name_at(directory)?),
+            None => {
+                let (place, mountpoint) = (self.place.clone(), self.mountpoint.clone());
+                let file = self.config_file();
+                let layers = (&self.options, file.as_deref());
+                ConfigSource::target_of(place, mountpoint, layers)
+            }
+        };
+        Ok(self.source_of(target)?)
     }
 
     fn config_file(&self) -> Option<PathBuf> {
@@ -84,9 +94,39 @@ impl MountArgs {
             self.mountpoint.is_none()
                 && !ConfigSource::is_mountpoint(only, &self.options, self.config_file().as_deref())
                 && !Target::is_configured(only)
+                && self.only_directory().is_none()
         };
         self.place.as_deref().filter(is_bucket)
     }
+
+    /// The only argument, where it is a directory that a file may say a mount of.
+    fn only_directory(&self) -> Option<&Path> {
+        let only = self.place.as_deref()?;
+        let is_alone = self.mountpoint.is_none() && self.config.is_none();
+        let is_directory = is_alone
+            && only.starts_with('/')
+            && !ConfigSource::is_mountpoint(only, &self.options, None);
+        is_directory.then_some(Path::new(only))
+    }
+}
+
+/// The NAME of the mount that a file configures on this directory.
+///
+/// Errors: none does; `..` behind a name in a mount.
+fn name_at(directory: &Path) -> anyhow::Result<String> {
+    let wanted = spellings(directory)?;
+    let is_there = |mountpoint: &PathBuf| {
+        wanted.contains(mountpoint) || wanted.contains(&without_symlinks(mountpoint))
+    };
+    let mut named = named_mounts().into_iter();
+    let found = named.find(|mount| mount.mountpoint.as_ref().is_some_and(is_there));
+    let found = found.ok_or_else(|| {
+        let (files, directory) = (in_words(&config_files("*")), directory.display());
+        Usage(format!(
+            "no {files} has the mountpoint {directory}: name the bucket before it, as in 'BUCKET[/PREFIX] {directory}'"
+        ))
+    })?;
+    Ok(found.name)
 }
 
 impl MountCommand {

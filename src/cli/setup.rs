@@ -103,8 +103,11 @@ impl SetupCommand {
             .map(|file| daemonize::folder().join(file));
         let file = file.filter(|file| file.is_file());
         match ConfigSource::target_of(place, mountpoint, (&self.options, file.as_deref())) {
-            Target::Named(bucket) => {
-                let usage = format!("no mountpoint given: 'mediafs setup {bucket} MOUNTPOINT'");
+            Target::Named(only) => {
+                let usage = match only.starts_with('/') {
+                    true => format!("no bucket given: 'mediafs setup BUCKET[/PREFIX] {only}'"),
+                    false => format!("no mountpoint given: 'mediafs setup {only} MOUNTPOINT'"),
+                };
                 Err(Usage(usage).into())
             }
             target => Ok(target),

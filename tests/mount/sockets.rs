@@ -295,6 +295,45 @@ fn a_name_of_two_mounts_is_told_and_neither_is_taken() {
 }
 
 #[test]
+fn a_mountpoint_stands_for_the_mount_that_a_file_configures_there() {
+    let plan = Mount::builder();
+    let (root, link) = (plan.root.to_str().unwrap(), plan.scratch().join("link"));
+    symlink(&plan.root, &link).unwrap();
+    let folder = plan.scratch().join("etc");
+    fs::create_dir(&folder).unwrap();
+    let file = format!("bucket = \"the-bucket\"\nmountpoint = {root:?}\n");
+    fs::write(folder.join("media.toml"), file).unwrap();
+    let by = |words: &[&str]| {
+        let mut command = mediafs(words);
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        with_configurations(&folder, command.env("AWS_REGION", "us-east-1"))
+    };
+    let slash = format!("{root}/");
+    for directory in [root, &slash, link.to_str().unwrap()] {
+        let output = by(&["config", "show", directory]);
+        assert!(output.status.success(), "{}", said(&output));
+        let words = ["bucket = the-bucket  # /etc/mediafs/media.toml:1", root];
+        has_all(&said(&output), &words);
+    }
+    let doctor = by(&["doctor", root, "--proxy", "http://127.0.0.1:9"]);
+    has_all(&said(&doctor), &["mountpoint", root, "can be mounted on"]);
+    for words in [&["doctor"][..], &["mount"], &["config", "check"]] {
+        let output = by(&[words, &["/srv/nosuch"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let told = "no /etc/mediafs/*.toml has the mountpoint /srv/nosuch";
+        has_all(&said(&output), &[told, "BUCKET[/PREFIX] /srv/nosuch"]);
+    }
+    let output = by(&["setup", root]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    has_all(&said(&output), &["no bucket given", root]);
+    for words in [&["mount"][..], &["doctor"], &["setup"]] {
+        let output = by(&[words, &[root, "the-bucket"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        has_all(&said(&output), &[root, "are the arguments in their order"]);
+    }
+}
+
+#[test]
 fn a_path_with_parent_directories_is_the_kernels_or_refused() {
     let mount = Mount::fresh();
     fs::create_dir(mount.path("d")).unwrap();
