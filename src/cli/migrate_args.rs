@@ -96,7 +96,7 @@ pub struct MoveArgs {
     /// Delete more than half of what there is
     #[arg(long)]
     force: bool,
-    /// Limit of bytes a second, such as 10MiB
+    /// Limit of bytes a second, such as 10MiB; 0: no limit
     #[arg(long, value_name = "SIZE")]
     bwlimit: Option<ByteSize>,
 }

@@ -1,5 +1,7 @@
 //! Configurations: by which name one is found, what counts, and what is refused.
 
+mod no_runtime_folder;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::chown;

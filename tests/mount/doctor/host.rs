@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -122,6 +123,23 @@ fn a_mount_whose_socket_is_gone_is_told() {
     let line = line(&findings, "negotiated");
     assert_eq!((&line["state"], code), (&"warn".into(), 0), "{line:#}");
     let words = ["no daemon answers", "mediafs healthcheck"];
+    has_all(&line.to_string(), &words);
+}
+
+#[test]
+fn a_daemon_that_says_nothing_at_its_socket_is_told() {
+    let mount = Mount::fresh();
+    let socket = listening(&mount);
+    fs::remove_file(&socket).unwrap();
+    // Nobody accepts.
+    let _silent = UnixListener::bind(&socket).unwrap();
+    let (findings, code) = report(&mut mount.subcommand("doctor"));
+    let line = line(&findings, "negotiated");
+    assert_eq!((&line["state"], code), (&"fail".into(), 1), "{line:#}");
+    let words = [
+        "does not answer at its control socket",
+        "mediafs healthcheck",
+    ];
     has_all(&line.to_string(), &words);
 }
 
