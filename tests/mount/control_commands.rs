@@ -348,7 +348,10 @@ fn commands_that_come_during_a_takeover_wait_for_the_successor() {
             assert_eq!(mount.object(&name).unwrap(), b"x");
         }
     }
-    assert!(!is_mounted(&mount.root) && daemons_of(&mount.root).is_empty());
+    assert!(!is_mounted(&mount.root));
+    wait_until(WITHIN, "the supervisor's end", || {
+        daemons_of(&mount.root).is_empty()
+    });
 }
 
 #[test]
