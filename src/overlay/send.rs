@@ -232,7 +232,7 @@ impl OldFileSender {
         let expected = step.made();
         // Not after the request: whoever is killed then finds the copy for what it is.
         if let Some(made) = &expected {
-            let noted = self.versions.note_copy(&key, made, &of);
+            let noted = self.versions.note_copy(&key, made, &of).await;
             noted.map_err(|error| of_old(StoreOp::Copy, &key, &error))?;
         }
         let made = self
@@ -254,7 +254,7 @@ impl OldFileSender {
             },
         };
         if Some(&etag) != expected.as_ref() {
-            let noted = self.versions.note_copy(&key, &etag, &of);
+            let noted = self.versions.note_copy(&key, &etag, &of).await;
             noted.map_err(|error| of_old(StoreOp::Copy, &key, &error))?;
         }
         // It is shown as what it is a copy of.

@@ -224,16 +224,17 @@ impl OverlayStore {
         of: Option<ETag>,
     ) -> Result<PutAnswer, StoreError> {
         let target = request.target.clone();
-        let note = |made: &ETag| {
-            let noted = of
-                .as_ref()
-                .map(|of| self.versions.note_copy(&target, made, of));
-            let noted = noted.transpose();
-            noted.map_err(|error| of_old(StoreOp::Copy, &target, &error))
+        let note = async |made: &ETag| match &of {
+            Some(of) => {
+                let noted = self.versions.note_copy(&target, made, of).await;
+                noted.map_err(|error| of_old(StoreOp::Copy, &target, &error))
+            }
+            None => Ok(()),
         };
         // Most stores name a copy as its source.
-        if let Some(expected) = &request.source_if_match {
-            note(expected)?;
+        let expected = request.source_if_match.clone();
+        if let Some(expected) = &expected {
+            note(expected).await?;
         }
         let send = |condition| {
             let request = request.clone();
@@ -246,7 +247,9 @@ impl OverlayStore {
             .versions
             .change(StoreOp::Copy, &target, &request.condition, send)
             .await?;
-        note(&answer.etag)?;
+        if Some(&answer.etag) != expected.as_ref() {
+            note(&answer.etag).await?;
+        }
         Ok(of.map_or(answer, |etag| PutAnswer { etag }))
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::core::{Core, refused};
 use super::marks::{Marks, Record, hash_of};
 use super::old_directory::OldStat;
-use crate::record_log::Durable;
 use crate::store::{
     ETag, HeadRequest, Key, PutAnswer, StoreError, StoreErrorKind, StoreOp, WriteCondition,
 };
@@ -154,10 +153,11 @@ impl Versions {
         }
     }
 
-    /// An object with the bytes of an old version is about to be made, or was.
+    /// An object with the bytes of an old version is about to be made, or was. After a power
+    /// loss too it is found for what it is.
     ///
     /// Errors: the disk's.
-    pub fn note_copy(&self, key: &Key, made: &ETag, of: &ETag) -> io::Result<()> {
+    pub async fn note_copy(&self, key: &Key, made: &ETag, of: &ETag) -> io::Result<()> {
         let Some(path) = self.core.path(key) else {
             return Ok(());
         };
@@ -166,7 +166,7 @@ impl Versions {
             made: hash_of(made.as_str()),
             of: of.clone(),
         };
-        self.core.marks.append(record, Durable::No)
+        self.core.append_synced(record).await
     }
 
     /// The old version that an object of the bucket has the bytes of, if it is one that

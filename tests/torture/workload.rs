@@ -299,18 +299,6 @@ impl Workload {
         ))
     }
 
-    /// The same; of a rename that was under way both names may be there.
-    pub fn check_or_both(&self, seen: &Tree) -> Result<(), String> {
-        if let Some(Change::Rename(from, to)) = &self.under_way {
-            let mut both = self.acked.clone();
-            both.insert(to.clone(), both[from].clone());
-            if *seen == both {
-                return Ok(());
-            }
-        }
-        self.check(seen)
-    }
-
     /// No object is half of anything.
     pub fn check_objects(&self, objects: &Tree) -> Result<(), String> {
         let half = objects
