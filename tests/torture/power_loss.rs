@@ -7,6 +7,7 @@
 
 mod disk;
 mod overlay;
+mod rename;
 mod served;
 
 use std::collections::VecDeque;

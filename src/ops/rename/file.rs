@@ -295,7 +295,7 @@ impl FileRenamer {
             .copies
             .copy_version(&old_key, (&new_key, over), headers, version.clone())
             .await?;
-        self.log.note_copy(intent, moved.etag.clone());
+        self.log.note_copy(intent, moved.etag.clone()).await;
         failpoint::at(Point::RenameFileCopied);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));

@@ -33,7 +33,27 @@ pub struct RenameLog {
 impl RenameLog {
     /// Notes a rename of what the store has before its first step.
     pub async fn begin_rename(&self, intent: RenameIntent) -> Result<(), FsError> {
-        let (stage_factory, durable) = (self.stage_factory.clone(), self.durability.durable());
+        self.note(intent, self.durability.durable()).await
+    }
+
+    /// The copy of a file is made: a successor that does not learn of it has to guess, and
+    /// finds it by itself only where it has the original's ETag.
+    pub async fn note_copy(&self, intent: &RenameIntent, copy: ETag) {
+        let durable = match intent.version.as_ref() == Some(&copy) {
+            true => Durable::No,
+            false => self.durability.durable(),
+        };
+        let intent = RenameIntent {
+            copy: Some(copy),
+            ..intent.clone()
+        };
+        if let Err(error) = self.note(intent, durable).await {
+            tracing::debug!(%error, "the journal does not have the copy of a rename");
+        }
+    }
+
+    async fn note(&self, intent: RenameIntent, durable: Durable) -> Result<(), FsError> {
+        let stage_factory = self.stage_factory.clone();
         // A directory's has all its objects.
         if durable == Durable::No && !intent.is_of_a_directory() {
             return Ok(stage_factory.spool.begin_rename(intent, durable)?);
@@ -41,18 +61,6 @@ impl RenameLog {
         let noted =
             tokio::task::spawn_blocking(move || stage_factory.spool.begin_rename(intent, durable));
         Ok(noted.await.map_err(io::Error::other)??)
-    }
-
-    /// The copy of a file is made: a successor that does not learn of it has to guess.
-    pub fn note_copy(&self, intent: &RenameIntent, copy: ETag) {
-        let intent = RenameIntent {
-            copy: Some(copy),
-            ..intent.clone()
-        };
-        let spool = &self.stage_factory.spool;
-        if let Err(error) = spool.begin_rename(intent, Durable::No) {
-            tracing::debug!(%error, "the journal does not have the copy of a rename");
-        }
     }
 
     /// Whether a successor deletes none of these, even after a loss of power. No, where
