@@ -322,14 +322,30 @@ impl Copier {
             headers,
         };
         let upload = self.store.create_multipart(create).await?;
-        let outcome = self.copy_parts(task, &upload, condition).await;
-        if outcome.is_err() {
-            let key = task.target.clone();
-            if let Err(error) = self.store.abort_multipart(key, upload).await {
-                tracing::warn!(%error, "multipart copy not aborted");
-            }
+        let mut maybe_made = None;
+        let copied = async {
+            let request = self.copy_parts(task, &upload, condition).await?;
+            let made = request.expected_etag();
+            let completed = self.store.complete_multipart(request).await;
+            let completed =
+                completed.inspect_err(|error| maybe_made = made.filter(|_| error.maybe_applied));
+            Ok::<_, FsError>(completed?.etag)
+        };
+        let error = match copied.await {
+            Ok(etag) => return Ok(etag),
+            Err(error) => error,
+        };
+        let key = task.target.clone();
+        if let Err(error) = self.store.abort_multipart(key, upload).await {
+            tracing::warn!(%error, "multipart copy not aborted");
+        } else if let Some(made) = maybe_made
+            && let Ok(WriteCondition::IfMatch(there)) = self.current(&task.target).await
+            && there == made
+        {
+            // By an attempt whose answer was lost. None is carried out from now on.
+            return Ok(made);
         }
-        outcome
+        Err(error)
     }
 
     async fn copy_parts(
@@ -337,36 +353,19 @@ impl Copier {
         task: &CopyTask,
         upload: &UploadId,
         condition: WriteCondition,
-    ) -> Result<ETag, FsError> {
+    ) -> Result<CompleteMultipartRequest, FsError> {
         let part_bytes = self.part_size.for_len(task.size_bytes);
         let parts: Vec<CompletedPart> = stream::iter(0..task.size_bytes.div_ceil(part_bytes))
             .map(|index| self.copy_part(task, upload, index, part_bytes))
             .buffered(PARTS_AT_ONCE)
             .try_collect()
             .await?;
-        let request = CompleteMultipartRequest {
+        Ok(CompleteMultipartRequest {
             key: task.target.clone(),
             upload: upload.clone(),
             parts,
             condition,
-        };
-        let made = request.expected_etag().map(WriteCondition::IfMatch);
-        let error = match self.store.complete_multipart(request).await {
-            Ok(answer) => return Ok(answer.etag),
-            Err(error) => error,
-        };
-        let refused = matches!(
-            error.kind,
-            StoreErrorKind::PreconditionFailed | StoreErrorKind::NoSuchUpload
-        );
-        if refused && error.maybe_applied && made.is_some() {
-            // By an attempt of its own, whose answer was lost?
-            let there = self.current(&task.target).await?;
-            if let (true, WriteCondition::IfMatch(etag)) = (Some(&there) == made.as_ref(), there) {
-                return Ok(etag);
-            }
-        }
-        Err(error.into())
+        })
     }
 
     async fn copy_part(

@@ -5,14 +5,16 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::XattrFlags;
 
-use crate::support::sys::{DirStream, drop_names};
-use crate::support::{Mount, MountBuilder, Server};
+use crate::support::data::MIB;
+use crate::support::proxy::{Fault, Rule};
+use crate::support::sys::{self, DirStream, drop_names};
+use crate::support::{Mount, MountBuilder, Server, pattern};
 
 /// Tries to have two changes within one second.
 const TRIES: usize = 100;
@@ -193,4 +195,30 @@ fn a_change_of_a_directory_stores_nothing_of_what_another_client_has_changed_mea
         assert_eq!(mode(&a.path(name)), 0o700, "{name}");
         assert_eq!(getxattr(&a.path(name), "user.b"), b"theirs", "{name}");
     }
+}
+
+/// A long object is copied in parts: its copy has another version.
+#[test]
+fn a_long_file_whose_copy_is_made_and_never_answered_is_no_other_clients() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mut body = pattern(11 * MIB, 1);
+    plan.client.put(&plan.bucket, "long", &body);
+    let mount = plan
+        .args(["--attributes", "stored", "--copy-part-size", "5MiB"])
+        .args(["--request-timeout", "10s"])
+        .start();
+    let file = sys::open(mount.path("long"), libc::O_RDWR).unwrap();
+    let lost = Rule::on("CompleteMultipartUpload", Fault::LoseAnswer);
+    proxy.rule(lost.always());
+    chmod(&mount.path("long"), 0o640);
+    fs::rename(mount.path("long"), mount.path("moved")).unwrap();
+    proxy.heal();
+    let edit = b"by who had it open all the time";
+    file.write_all_at(edit, 0).unwrap();
+    sys::close(file).unwrap();
+    body[..edit.len()].copy_from_slice(edit);
+    mount.wait_until_uploaded("moved", &body);
+    assert_eq!(mode(&mount.path("moved")), 0o640);
+    mount.wait_for_keys("the new name alone", |keys| keys == ["moved"]);
+    assert!(mount.lost_and_found().is_empty());
 }
