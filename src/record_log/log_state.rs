@@ -34,6 +34,9 @@ pub trait LogState: Default {
     /// Records of so many bytes follow.
     fn expect(&mut self, _bytes: usize) {}
 
+    /// Records about these follow at once.
+    fn expect_about(&self, _subjects: impl Iterator<Item = Subject>) {}
+
     fn apply(&mut self, record: Self::Record);
 
     /// What a record is about, which is mostly known also of one that is damaged.

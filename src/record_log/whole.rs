@@ -19,6 +19,8 @@ use super::log_state::LogState;
 const PIECE_BYTES: u64 = 1 << 20;
 /// Pieces that are checked and not taken in yet.
 const PIECES_LIMIT: usize = 4;
+/// Records that are expected together: as many as a processor fetches at once, and some.
+const EXPECTED_TOGETHER: usize = 64;
 /// No header is as long, with the end behind it.
 const HEADER_LIMIT_BYTES: u64 = 256;
 
@@ -85,9 +87,12 @@ struct Piece {
 impl Piece {
     /// Returns whether all of them are records.
     fn replay<S: LogState>(&self, state: &mut S) -> bool {
-        self.records.iter().all(|(subject, range)| {
-            let payload = self.bytes.get(range.clone());
-            payload.is_some_and(|payload| state.replay(*subject, payload))
+        self.records.chunks(EXPECTED_TOGETHER).all(|records| {
+            state.expect_about(records.iter().map(|(subject, _)| *subject));
+            records.iter().all(|(subject, range)| {
+                let payload = self.bytes.get(range.clone());
+                payload.is_some_and(|payload| state.replay(*subject, payload))
+            })
         })
     }
 }

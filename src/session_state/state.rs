@@ -279,6 +279,10 @@ impl LogState for SessionState {
         self.inodes.reserve(inodes, inodes * NAME_BYTES);
     }
 
+    fn expect_about(&self, subjects: impl Iterator<Item = Subject>) {
+        self.inodes.fetch(subjects.map(|subject| subject.id));
+    }
+
     fn subject(record: &Record) -> Subject {
         encode::subject(record)
     }
@@ -369,15 +373,10 @@ impl LogState for SessionState {
         if let Some(session) = self.session.clone() {
             give(Record::Session(session));
         }
-        give(Record::Numbers {
-            ino: self.last_ino,
-            handle: self.last_handle,
-        });
-        for ino in self.inodes.sorted() {
-            if let Some(saved) = self.inodes.get(ino) {
-                Self::inode_record(ino, &saved, give);
-            }
-        }
+        let (ino, handle) = (self.last_ino, self.last_handle);
+        give(Record::Numbers { ino, handle });
+        let inodes = self.inodes.iter();
+        inodes.for_each(|(ino, saved)| Self::inode_record(ino, &saved, give));
         for (stage, saved) in &self.stages {
             saved.for_each(*stage, give);
         }
