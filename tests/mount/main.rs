@@ -65,6 +65,7 @@ mod mounting;
 mod moved_after_a_kill;
 mod moved_versions;
 mod moving_directories;
+mod moving_many;
 mod named_credentials;
 mod names;
 mod networks;

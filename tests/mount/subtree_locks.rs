@@ -5,8 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{DURABILITIES, Mount, MountBuilder, sys};
@@ -140,57 +139,6 @@ fn a_close_to_the_disk_returns_while_s3_is_silent_and_a_directory_is_being_moved
     outcome(&moving).unwrap();
     mount.wait_for_keys("all of it", |keys| keys == ["a/", "d/open", "p/c/f"]);
     assert_eq!(mount.object("d/open").unwrap(), b"new");
-}
-
-const MANY: usize = 2000;
-const WRITERS: usize = 8;
-const FILES_EACH: usize = 5;
-
-#[test]
-fn writers_elsewhere_do_not_wait_for_the_two_thousand_copies_of_a_directory_that_moves() {
-    let (plan, proxy) = behind_a_proxy("s3");
-    let mount = plan.args(REQUEST_TIMEOUT).start();
-    let objects = (0..MANY).map(|number| (format!("p/b/{number:05}"), b"x".to_vec()));
-    mount.client().put_many(mount.bucket(), objects);
-    make_dirs(&mount, &["w"]);
-    mount.wait_for("p/b", "the directory", Path::is_dir);
-    let copies = hold(&proxy, "CopyObject", "p/c/*");
-    let moving = begin_rename(&mount, "p/b", "p/c");
-    copies.wait_for(16);
-    let writers: Vec<JoinHandle<Duration>> = (0..WRITERS)
-        .map(|writer| {
-            let dir = mount.path(format!("w/{writer}"));
-            std::thread::spawn(move || longest_call(&dir))
-        })
-        .collect();
-    let longest = begin(move || writers.into_iter().map(|it| it.join().unwrap()).max());
-    let longest = longest.recv_timeout(WITHIN).expect("the writers wait");
-    assert!(is_under_way(&moving), "its copies are held");
-    println!("longest call of {WRITERS} writers: {longest:?}");
-    copies.open();
-    moving.recv_timeout(2 * WITHIN).unwrap().unwrap();
-    assert_eq!(fs::read_dir(mount.path("p/c")).unwrap().count(), MANY);
-    let moved = mount.client().list(mount.bucket(), "p/c/").len();
-    assert_eq!(moved, MANY);
-}
-
-/// Of one writer, who makes, closes, reads, renames and removes files.
-fn longest_call(dir: &Path) -> Duration {
-    let mut longest = Duration::ZERO;
-    let mut timed = |call: &mut dyn FnMut()| {
-        let began = Instant::now();
-        call();
-        longest = longest.max(began.elapsed());
-    };
-    timed(&mut || fs::create_dir(dir).unwrap());
-    for number in 0..FILES_EACH {
-        let (path, moved) = (dir.join(number.to_string()), dir.join("moved"));
-        timed(&mut || fs::write(&path, b"bytes").unwrap());
-        timed(&mut || fs::rename(&path, &moved).unwrap());
-        timed(&mut || assert_eq!(fs::read(&moved).unwrap(), b"bytes"));
-        timed(&mut || fs::remove_file(&moved).unwrap());
-    }
-    longest
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! about conditions is refused as it should be. What follows is the test's.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,6 +20,9 @@ pub struct Request {
     pub key: String,
     /// Decoded.
     pub query: BTreeMap<String, String>,
+    /// By their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -195,25 +198,26 @@ fn serve(
 }
 
 fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
+    let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
-    let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
+        if reader.read_until(b'\n', &mut head)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse::<u64>().unwrap())
-    });
-    if head.to_lowercase().contains("expect: 100-continue") {
-        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    let headers = head.lines().filter_map(|line| line.split_once(':'));
+    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+    let headers: BTreeMap<String, String> = headers.collect();
+    if headers.contains_key("expect") {
+        reader
+            .get_mut()
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
-    io::copy(
-        &mut (&mut *stream).take(length.unwrap_or(0)),
-        &mut io::sink(),
-    )?;
+    let length = headers.get("content-length");
+    let length = length.map_or(0, |length| length.parse().unwrap());
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body)?;
     let mut words = head.split(' ');
     let method = words.next().unwrap().to_owned();
     let target = words.next().unwrap();
@@ -228,5 +232,7 @@ fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
             .map(|(name, value)| (decoded(name), decoded(value)))
             .collect(),
+        headers,
+        body,
     })
 }
