@@ -26,7 +26,7 @@ pub fn listening(mount: &Mount) -> PathBuf {
 
 /// A command of mediafs.
 pub fn mediafs<A: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+    let mut command = super::programs::mediafs();
     command.args(words);
     command
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Client;
-use super::programs::{run_within, said};
+use super::programs::{mediafs, run_within, said};
 use super::proxy::Proxy;
 use super::servers::Server;
 
@@ -124,7 +124,7 @@ impl Migration {
 
     /// The same with another place too.
     pub fn command_between(&self, name: &str, tree: &Path, place: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+        let mut command = mediafs();
         command.arg(name);
         match name {
             "export" => command.arg(place).arg(tree),
@@ -143,7 +143,7 @@ impl Migration {
 
     /// `mediafs move` from the prefix of the bucket to this place.
     pub fn move_to(&self, target: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+        let mut command = mediafs();
         command.arg("move");
         command.arg(format!("s3://{}/{PREFIX}", self.bucket));
         command.arg(format!("s3://{target}"));

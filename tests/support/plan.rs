@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::mount::Mount;
-use super::programs::{run_within, succeeds};
+use super::programs::{built_mediafs, run_within, succeeds, without_settings_of_the_tests};
 use super::servers::{Credentials, Server};
 
 /// What close(2) can wait for.
@@ -278,11 +278,7 @@ impl MountBuilder {
         command.args(self.names_bucket.then_some(what));
         command.arg(&self.root);
         command.args(&self.args);
-        // Settings of the tests, which the daemon would refuse as unknown.
-        let ours = std::env::vars_os().map(|(name, _)| name);
-        for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"MEDIAFS_TEST_")) {
-            command.env_remove(name);
-        }
+        without_settings_of_the_tests(&mut command);
         for name in &self.unset {
             command.env_remove(name);
         }
@@ -293,9 +289,7 @@ impl MountBuilder {
     /// The daemon's binary; a copy where the test asked for one, or the user could not
     /// reach the original.
     pub fn program(&self) -> PathBuf {
-        let built = std::env::var_os("MEDIAFS_TEST_BINARY");
-        let built = built.unwrap_or_else(|| env!("CARGO_BIN_EXE_mediafs").into());
-        let built = PathBuf::from(built);
+        let built = built_mediafs();
         if self.uid.is_none() && !self.own_binary {
             return built;
         }

@@ -185,3 +185,25 @@ pub fn run_within(deadline: Duration, command: &mut Command) -> Output {
         stderr: std::fs::read(&err).unwrap(),
     }
 }
+
+/// The program under test: `MEDIAFS_TEST_BINARY`, or the one that was built with the tests.
+pub fn built_mediafs() -> PathBuf {
+    let built = std::env::var_os("MEDIAFS_TEST_BINARY");
+    let built = built.unwrap_or_else(|| env!("CARGO_BIN_EXE_mediafs").into());
+    PathBuf::from(built)
+}
+
+/// A command of it.
+pub fn mediafs() -> Command {
+    let mut command = Command::new(built_mediafs());
+    without_settings_of_the_tests(&mut command);
+    command
+}
+
+/// Mediafs would refuse them as unknown.
+pub fn without_settings_of_the_tests(command: &mut Command) {
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"MEDIAFS_TEST_")) {
+        command.env_remove(name);
+    }
+}

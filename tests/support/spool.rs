@@ -2,11 +2,11 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use super::mount::Mount;
-use super::programs::{run_within, said, wait_until};
+use super::programs::{mediafs, run_within, said, wait_until};
 use super::sys;
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -14,7 +14,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// `mediafs spool ARGS` on a spool.
 #[track_caller]
 fn run(spool: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+    let mut command = mediafs();
     command.arg("spool").args(args).arg("--spool").arg(spool);
     run_within(WITHIN, &mut command)
 }
