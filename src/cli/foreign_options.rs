@@ -1,6 +1,6 @@
 //! Options of other S3 file systems, as people paste them into a line of fstab.
 //!
-//! Sources: s3fs(1), goofys(1), mount-s3(1), mount.fuse3(8), mount(8).
+//! Sources: s3fs(1), goofys(1), mount-s3(1), rclone mount, mount.fuse3(8), mount(8).
 
 /// What an option of another program is here.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,9 +14,10 @@ pub enum Foreign {
 }
 
 /// What is so here anyway, or means nothing to a daemon of another make.
-const ALWAYS: [&str; 44] = [
+const ALWAYS: [&str; 60] = [
     "allow-delete",
     "allow-overwrite",
+    "args2env",
     "async_dio",
     "async_read",
     "atomic_o_trunc",
@@ -28,9 +29,11 @@ const ALWAYS: [&str; 44] = [
     "default_permissions",
     "enable_content_md5",
     "enable_noobj_cache",
+    "enable_unsigned_payload",
     "ensure_diskfree",
     "hard_remove",
     "iam_role",
+    "incremental-upload",
     "intr",
     "kernel_cache",
     "large_read",
@@ -41,33 +44,47 @@ const ALWAYS: [&str; 44] = [
     "max_readahead",
     "max_thread_count",
     "max_write",
+    "maximum-throughput-gbps",
     "multipart_copy_size",
     "multireq_max",
+    "no-implicit-dir",
     "no_remote_lock",
     "no_splice_read",
+    "no_time_stamp_msg",
+    "nocopyapi",
     "nodnscache",
     "noforget",
+    "nomixupload",
+    "norenameapi",
     "nosscache",
+    "notsup_compat_dir",
     "noua",
     "noxmlns",
     "readdir_ino",
+    "set_check_cache_sigusr1",
     "sigv4",
     "singlepart_copy_limit",
     "splice_move",
     "splice_read",
     "splice_write",
+    "streamupload",
+    "subdomain",
     "subtype",
+    "update_parent_dir_stat",
     "use-content-type",
     "use_ino",
+    "use_session_token",
+    "vfs_cache_mode",
 ];
 
 const TTL: &str = "ttl=, how long to trust what S3 said of a file";
 const CACHE: &str = "cache=DIR and cache-size=SIZE, or memory-cache=SIZE for one in memory";
 const TIMEOUT: &str = "request-timeout=DURATION";
+const NO_SIZE: &str = "no option: a bucket has no size that df could show";
 const KEY_FILE: &str = "sse-customer-key-file=FILE, with 32 bytes or these in base64, mode 0600";
 
 /// What to use for an option that has no twin here.
-const INSTEAD: [(&str, &str); 47] = [
+const INSTEAD: [(&str, &str); 61] = [
     ("ac_attr_timeout", TTL),
     ("allow_root", "allow_other"),
     ("ahbe_conf", "no option: extra headers are not supported"),
@@ -94,14 +111,6 @@ const INSTEAD: [(&str, &str); 47] = [
     (
         "no_check_certificate",
         "ca-bundle=FILE with the CA's certificates",
-    ),
-    (
-        "nocopyapi",
-        "no option: a store without copies is not supported",
-    ),
-    (
-        "norenameapi",
-        "no option: a store without copies is not supported",
     ),
     (
         "bucket",
@@ -154,6 +163,43 @@ const INSTEAD: [(&str, &str); 47] = [
     ("stat_cache_interval_expire", TTL),
     ("tmpdir", "spool=DIR"),
     ("use_cache", CACHE),
+    ("bucket_size", NO_SIZE),
+    ("fake_diskfree", NO_SIZE),
+    (
+        "cipher_suites",
+        "no option: TLS 1.2 and 1.3 have the suites that are safe",
+    ),
+    ("dir_cache_time", TTL),
+    ("free_space_ratio", "spool-size=SIZE"),
+    (
+        "ibm_iam_endpoint",
+        "an access key and a secret key (HMAC) in a credentials-file",
+    ),
+    (
+        "imdsv1only",
+        "no option: an instance is asked for credentials by IMDSv2",
+    ),
+    (
+        "ipresolve",
+        "no option: the system decides between IPv4 and IPv6",
+    ),
+    ("log-directory", "log-file=FILE"),
+    ("max-cache-size", CACHE),
+    (
+        "multipart_threshold",
+        "part-size=SIZE, up to which a file is one request",
+    ),
+    (
+        "proxy_cred_file",
+        "proxy=http://USER:PASSWORD@HOST:PORT in a configuration file",
+    ),
+    ("sse-c", KEY_FILE),
+    (
+        "ssl_client_cert",
+        "no option: client certificates are not supported",
+    ),
+    ("use_wtf8", "no option: names have to be UTF-8"),
+    ("vfs_cache_max_size", CACHE),
 ];
 
 /// What an option is that is no setting; none where nobody knows it.
@@ -171,6 +217,9 @@ pub fn understand(name: &str, value: Option<&str>) -> Option<Foreign> {
         ("stat-cache-ttl" | "type-cache-ttl" | "metadata-ttl", Some(ttl)) => {
             one(&format!("--ttl={ttl}"))
         }
+        ("negative-metadata-ttl", Some(ttl)) => one(&format!("--negative-ttl={ttl}")),
+        ("upload-checksums", Some("off")) => one("--upload-checksum=none"),
+        ("upload-checksums", Some(kind)) => one(&format!("--upload-checksum={kind}")),
         ("storage_class", Some(class)) => one(&format!("--storage-class={}", class.to_uppercase())),
         ("default_acl", Some(acl)) => one(&format!("--acl={acl}")),
         ("no-sign-request", _) | ("public_bucket", None | Some("1")) => one("--anonymous"),
@@ -226,6 +275,18 @@ mod tests {
             assert!(!ALWAYS.contains(&name), "{name}");
             let twins = INSTEAD.iter().filter(|(other, _)| *other == name);
             assert_eq!(twins.count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_option_of_the_other_programs_is_known() {
+        let s3fs = "ahbe_conf bucket bucket_size check_cache_dir_exist cipher_suites compat_dir complement_stat connect_timeout credlib credlib_opts curldbg dbglevel default_acl del_cache disable_noobj_cache ecs enable_content_md5 enable_noobj_cache enable_unsigned_payload endpoint ensure_diskfree fake_diskfree free_space_ratio host iam_role ibm_iam_auth ibm_iam_endpoint imdsv1only instance_name ipresolve list_object_max_keys listobjectsv2 load_sse_c logfile max_dirty_data max_stat_cache_size max_thread_count mp_umask multipart_copy_size multipart_size multipart_threshold multireq_max no_check_certificate no_time_stamp_msg nocopyapi nodnscache nomixupload nomultipart norenameapi nosscache notsup_compat_dir noua noxmlns parallel_count passwd_file proxy_cred_file public_bucket readwrite_timeout retries servicepath set_check_cache_sigusr1 sigv2 sigv4 singlepart_copy_limit ssl_client_cert ssl_verify_hostname stat_cache_expire stat_cache_interval_expire storage_class streamupload tmpdir umask update_parent_dir_stat url use_cache use_path_request_style use_rrs use_session_token use_sse use_wtf8 use_xattr";
+        let goofys = "cheap debug_fuse debug_s3 http-timeout no-implicit-dir sse sse-c sse-kms stat-cache-ttl subdomain type-cache-ttl use-content-type";
+        let mount_s3 = "allow-delete allow-overwrite incremental-upload log-directory max-cache-size maximum-throughput-gbps metadata-ttl negative-metadata-ttl no-sign-request transfer-acceleration upload-checksums";
+        let rclone = "args2env dir_cache_time vfs_cache_max_size vfs_cache_mode";
+        for name in [s3fs, goofys, mount_s3, rclone].join(" ").split(' ') {
+            let value = Some(if name == "umask" { "022" } else { "1" });
+            assert!(understand(name, value).is_some(), "{name}");
         }
     }
 
