@@ -297,10 +297,12 @@ impl Namespace {
                 let state = child.state();
                 state.local.is_some() || state.checked_at > Some(answer.asked_at)
             };
-            if overtaken {
+            let stands = overtaken || self.still_stands(&child, answer);
+            // What the store does not have stands by what is below it here.
+            if overtaken || (stands && answer.kind().is_none()) {
                 return Ok(child);
             }
-            if !self.still_stands(&child, answer) {
+            if !stands {
                 tracing::debug!(
                     ino = child.ino.0,
                     ?name,

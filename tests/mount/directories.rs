@@ -273,6 +273,22 @@ fn markers_are_always_or_never_there_where_the_option_says_so() {
     assert_eq!(names(&never.root), [""; 0]);
 }
 
+/// No marker tells of `a` either, which has no key of its own.
+#[test]
+fn without_markers_a_directory_that_loses_its_last_file_stays_and_so_does_the_one_above() {
+    let plan = Mount::on(Server::moto()).set("--ttl", "0s");
+    let mount = plan.args(["--dir-markers", "never"]).start();
+    mount.put_object("a/b/f", b"x");
+    fs::remove_file(mount.path("a/b/f")).unwrap();
+    assert_eq!(mount.all_keys(), Vec::<String>::new());
+    assert!(fs::metadata(mount.path("a/b")).unwrap().is_dir());
+    assert_eq!(names(&mount.root), ["a"]);
+    fs::write(mount.path("a/b/g"), b"y").unwrap();
+    fs::remove_dir_all(mount.path("a/b")).unwrap();
+    fs::remove_dir(mount.path("a")).unwrap();
+    assert_eq!(names(&mount.root), [""; 0]);
+}
+
 #[test]
 fn a_position_stays_good_while_the_directory_changes() {
     let mount = Mount::fresh();
