@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{WITHIN, plan, said_once};
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::requests::header;
 use crate::support::{DURABILITIES, Mount, sys, wait_until};
 
 const FILES: usize = 60;
@@ -90,6 +91,22 @@ fn without_bulk_deletes_a_directory_moves_whole_and_a_file_written_again_has_its
             mount.object("e/07").as_deref() == Some(b"again")
         });
         stops_without_a_delete(mount, &proxy);
+    }
+}
+
+/// Some stores take no bulk delete without it, whatever other checksum it carries.
+#[test]
+fn a_bulk_delete_carries_its_md5() {
+    let (plan, proxy) = plan();
+    let mount = plan.start();
+    make_files(&mount, "bytes");
+    proxy.keep_heads();
+    assert!(rm(&mount.path("d")).status.success());
+    mount.wait_for_keys("nothing", <[String]>::is_empty);
+    let heads = proxy.heads("DeleteObjects");
+    assert!(!heads.is_empty());
+    for head in heads {
+        assert!(header(&head, "content-md5").is_some(), "{head}");
     }
 }
 
