@@ -15,13 +15,14 @@ const SCRATCH_NAMES: [&str; 2] = [SCRATCH_NAME, PROBE_SCRATCH_NAME];
 const LEFT_AFTER: Duration = Duration::from_secs(600);
 
 /// Whether a key is called as these programs call their scratch objects: a number of 16
-/// hexadecimal digits, and perhaps a word behind it.
+/// hexadecimal digits, and perhaps a word behind it; a marker ends in `/`.
 fn is_scratch(prefix: &str, key: &Key) -> bool {
     let names = SCRATCH_NAMES.iter();
     let mut rests = names.filter_map(|name| key.as_str().strip_prefix(prefix)?.strip_prefix(name));
     rests.any(|rest| {
         let (number, word) = rest.split_at_checked(16).unwrap_or_default();
         let is_number = !number.is_empty() && number.bytes().all(|it| it.is_ascii_hexdigit());
+        let word = word.strip_suffix('/').unwrap_or(word);
         is_number && (word.is_empty() || word.starts_with('-')) && !word.contains('/')
     })
 }
@@ -129,8 +130,15 @@ mod tests {
     async fn only_old_scratch_objects_of_a_doctor_are_deleted() {
         let store = Memory::default();
         let left = format!("p/{SCRATCH_NAME}{:016x}-copy", 1);
+        let marker = format!("p/{PROBE_SCRATCH_NAME}{:016x}-marker/", 1);
         let of_others = format!("p/{SCRATCH_NAME}1");
-        for key in [left.as_str(), &of_others, "p/file", "p/.mediafs-doctors"] {
+        for key in [
+            left.as_str(),
+            &marker,
+            &of_others,
+            "p/file",
+            "p/.mediafs-doctors",
+        ] {
             let request = PutRequest {
                 key: Key::new(key),
                 body: Bytes::from_static(b"x"),

@@ -9,8 +9,8 @@ use crate::session::abilities;
 use crate::store::permissions;
 use crate::store::{
     BulkDeletes, CopyRequest, CreateMultipartRequest, DeleteRequest, ETag, GetRequest, HeadRequest,
-    Key, ListPartsRequest, ObjectHeaders, ObjectStore, PART_MIN_BYTES, PartNumber, Placement,
-    PutRequest, StoreError, StoreErrorKind, StoreOp, UploadId, UploadPartCopyRequest,
+    Key, ListPartsRequest, MarkerKeys, ObjectHeaders, ObjectStore, PART_MIN_BYTES, PartNumber,
+    Placement, PutRequest, StoreError, StoreErrorKind, StoreOp, UploadId, UploadPartCopyRequest,
     UploadPartRequest, WriteCondition,
 };
 
@@ -306,6 +306,19 @@ async fn conditions(store: &dyn ObjectStore, prefix: &str, report: &mut Report) 
             "bulk delete",
             "the store refuses it: objects are deleted one by one",
             "nothing to do; rm -r takes longer",
+        ),
+    }
+    match abilities.marker_keys {
+        MarkerKeys::Kept => report.ok("empty directories", "the store keeps their markers"),
+        MarkerKeys::Refused => report.warn(
+            "empty directories",
+            "the store keeps no keys that end in '/': they are of one mount, and go when it ends",
+            "nothing to do where the application makes its directories itself",
+        ),
+        MarkerKeys::Unknown => report.warn(
+            "empty directories",
+            "could not be tried",
+            "mend what the lines above say, and run this again",
         ),
     }
 }

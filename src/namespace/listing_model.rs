@@ -106,6 +106,7 @@ impl World {
             Origin {
                 store: queue.clone(),
                 health: StoreHealth::default(),
+                late: LateChanges::default(),
             },
             KeySpace::new("p/"),
             Coherence {

@@ -19,7 +19,7 @@ use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
     DeleteQueue, DeleteRequest, ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListProgress,
-    ListRequest, ListedObject, ObjectHeaders, PutRequest,
+    ListRequest, ListedObject, MarkerKeys, ObjectHeaders, PutRequest,
 };
 use crate::vocabulary::{Kind, ROOT};
 
@@ -45,6 +45,14 @@ pub enum Stored {
     Marker,
 }
 
+/// When they are written on this store.
+pub fn wanted(namespace: &Namespace) -> DirMarkers {
+    match namespace.late.abilities().get().marker_keys {
+        MarkerKeys::Refused => DirMarkers::Never,
+        MarkerKeys::Kept | MarkerKeys::Unknown => namespace.markers,
+    }
+}
+
 /// Makes a new directory, so far local, exist in the store, as far as markers are wanted.
 ///
 /// Errors: the store's, when the marker could not be written.
@@ -53,7 +61,7 @@ pub async fn persist_directory(
     parent: &Pin,
     dir: &Pin,
 ) -> Result<(), FsError> {
-    if namespace.markers == DirMarkers::Never {
+    if wanted(namespace) == DirMarkers::Never {
         return Ok(());
     }
     let stored = store_directory_attributes(namespace, dir, &|_| (), Asked::default());
@@ -118,7 +126,7 @@ async fn drop_needless_marker(namespace: &Namespace, dir: &Pin) -> Result<(), Fs
         let attributes = state.attributes.as_ref();
         attributes.is_some_and(|attributes| attributes.says_something())
     };
-    if namespace.markers != DirMarkers::Auto || dir.ino == ROOT || carries_attributes {
+    if wanted(namespace) != DirMarkers::Auto || dir.ino == ROOT || carries_attributes {
         return Ok(());
     }
     if marker(namespace, dir).await? != Marker::Present {
@@ -146,7 +154,7 @@ pub async fn before_entry_removed(
     if dir.ino == ROOT || has_other_keys(namespace, dir, name).await? {
         return Ok(());
     }
-    if namespace.markers == DirMarkers::Never {
+    if wanted(namespace) == DirMarkers::Never {
         dir.state().local = Some(LocalState::BareDirectory);
         return Ok(());
     }
@@ -262,7 +270,7 @@ pub async fn store_directory_attributes(
     before: BeforeStoring<'_>,
     asked: Asked,
 ) -> Result<Stored, FsError> {
-    let nowhere = dir.ino == ROOT || namespace.markers == DirMarkers::Never;
+    let nowhere = dir.ino == ROOT || wanted(namespace) == DirMarkers::Never;
     if nowhere || !namespace.stores_attributes() {
         return Ok(Stored::Nothing);
     }

@@ -137,7 +137,7 @@ use validity::Validity;
 
 use crate::error::FsError;
 use crate::session_state::SessionLog;
-use crate::store::{Key, ObjectStore, StoreHealth};
+use crate::store::{Key, LateChanges, ObjectStore, StoreHealth};
 use crate::vocabulary::{Ino, Kind, ObjectVersion, ROOT};
 
 /// The store behind the names, and what its requests tell of it.
@@ -145,6 +145,8 @@ use crate::vocabulary::{Ino, Kind, ObjectVersion, ROOT};
 pub struct Origin {
     pub store: Arc<dyn ObjectStore>,
     pub health: StoreHealth,
+    /// What it can do.
+    pub late: LateChanges,
 }
 
 /// The mounted part of a bucket as a tree of names.
@@ -154,6 +156,7 @@ pub struct Namespace {
     keys: KeySpace,
     validity: Validity,
     markers: DirMarkers,
+    late: LateChanges,
     table: Arc<InodeTable>,
     invalidations: Invalidations,
     /// Present where attributes are stored with objects.
@@ -175,21 +178,21 @@ impl Namespace {
         (attribute_cache, kept): (Option<AttributeCache>, Arc<NameStore>),
         session_log: Arc<SessionLog>,
     ) -> Self {
-        let Origin { store, health } = origin;
         let numbers = Numbers::new(kept.clone());
         let table = InodeTable::new(session_log, numbers, invalidations.clone());
         let table = Arc::new(table);
         Self {
-            hidden: HiddenKeys::new(store.clone(), keys.clone(), table.clone()),
+            hidden: HiddenKeys::new(origin.store.clone(), keys.clone(), table.clone()),
             directories: DirectoryRecords::new(
                 table.clone(),
                 kept.clone(),
                 attribute_cache.is_some(),
             ),
-            store,
+            store: origin.store,
             keys,
-            validity: Validity::new(coherence, health),
+            validity: Validity::new(coherence, origin.health),
             markers,
+            late: origin.late,
             table,
             kept,
             invalidations,
@@ -357,7 +360,7 @@ impl Namespace {
 
     /// Directories that a predecessor told of go on to exist where no marker says so.
     pub fn keep_directories(&self) {
-        if self.markers == DirMarkers::Never {
+        if marker::wanted(self) == DirMarkers::Never {
             for dir in self.table.directories() {
                 dir.state().local = Some(LocalState::BareDirectory);
             }

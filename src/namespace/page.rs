@@ -135,6 +135,9 @@ impl Page {
         let segment = folded
             .strip_prefix(prefix)
             .and_then(|rest| rest.strip_suffix('/'));
+        if segment.is_some_and(is_scratch) {
+            return;
+        }
         match segment.and_then(Name::from_segment) {
             Some(name) => {
                 let before = self.entries.insert(name, Entry::Directory);
@@ -207,9 +210,10 @@ mod tests {
     fn what_mediafs_makes_for_its_own_use_is_not_shown() {
         let scratch = ".mediafs-probe-0123456789abcdef-put";
         let names = [".mediafs-probe-notes", scratch, "a"];
-        let page = Page::new("", answer(&names, &[], None));
+        let marker = ".mediafs-probe-0123456789abcdef-marker/";
+        let page = Page::new("", answer(&names, &[marker, "b/"], None));
         let shown: Vec<&str> = page.entries.keys().map(Name::as_str).collect();
-        assert_eq!(shown, [".mediafs-probe-notes", "a"]);
+        assert_eq!(shown, [".mediafs-probe-notes", "a", "b"]);
         assert!(page.hidden.is_empty());
     }
 

@@ -48,6 +48,7 @@ impl World {
         let origin = Origin {
             store: store.clone(),
             health: health.clone(),
+            late: LateChanges::default(),
         };
         let names = Namespace::new(
             origin,

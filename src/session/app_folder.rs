@@ -2,8 +2,10 @@
 //! upload: `public`, of its only tenant, in what is mounted.
 
 use crate::config::{Config, DirMarkersConfig};
+use crate::session::probe::Probed;
 use crate::store::{
-    FoldDirectories, Key, ListRequest, ObjectHeaders, ObjectStore, PutRequest, StoreError,
+    FoldDirectories, Key, ListRequest, MarkerKeys, ObjectHeaders, ObjectStore, PutRequest,
+    StoreError,
 };
 
 /// Name of authentik's only tenant. Source: authentik, `postgresql.default_schema`.
@@ -43,19 +45,24 @@ impl AppFolder {
     }
 }
 
-/// Makes it where nothing is in it, on a store that is not `unserved`: one that has just not
-/// taken an object. Its lack is told, and no reason not to mount.
-pub async fn provide(store: &dyn ObjectStore, config: &Config, unserved: Option<&StoreError>) {
+/// Makes it where nothing is in it, unless the store has just not taken an object or keeps
+/// no markers. Its lack is told, and no reason not to mount.
+pub async fn provide(store: &dyn ObjectStore, config: &Config, probed: &Probed) {
     let Some(folder) = AppFolder::of(config) else {
         return;
     };
-    let made = match (folder.is_there(store).await, unserved) {
+    let has_markers = probed.abilities.marker_keys != MarkerKeys::Refused;
+    let made = match (folder.is_there(store).await, probed.unserved()) {
         (Ok(true), _) => Ok(()),
-        (Ok(false), Some(error)) => Err(error.clone()),
-        (Ok(false), None) => folder.make(store).await,
-        (Err(error), _) => Err(error),
+        (Ok(false), Some(error)) => Err(error.to_string()),
+        (Ok(false), None) if has_markers => {
+            let made = folder.make(store).await;
+            made.map_err(|error| error.to_string())
+        }
+        (Ok(false), None) => Err("the store keeps no empty directories".to_owned()),
+        (Err(error), _) => Err(error.to_string()),
     };
     if let Err(error) = made {
-        tracing::warn!(%error, key = %folder.marker(), "authentik's folder cannot be made");
+        tracing::warn!(error, key = %folder.marker(), "authentik's folder cannot be made");
     }
 }

@@ -107,7 +107,7 @@ pub async fn connect(
     }
     // A mount does not wait for a store that takes no objects: it is asked again later.
     let probed = probe::abilities(&retry().with_few_attempts(), &config.prefix).await;
-    app_folder::provide(&*store, config, probed.unserved()).await;
+    app_folder::provide(&*store, config, &probed).await;
     probe::warn_of_missing(&probed.abilities);
     probe::warn_of_refused_writes(&probed);
     Ok(connected(probed))
@@ -159,6 +159,7 @@ pub async fn compose(
     let origin = Origin {
         store: store.clone(),
         health: connected.health.clone(),
+        late: connected.late.clone(),
     };
     let kept = KeptOfPlace::open(config, (&place, place_before.as_deref()), &saved)?;
     let namespace = names(config, origin, invalidations, kept, session_log.clone());

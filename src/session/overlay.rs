@@ -19,7 +19,7 @@ use crate::session::mount::mountinfo::mount_at;
 use crate::session::mount::still_seen::CoveredDirectory;
 use crate::session::takeover::fd_store::{self, KeptDescriptor};
 use crate::session_state::SessionState;
-use crate::store::{LateChanges, ObjectHeaders, ObjectStore, StoreLog};
+use crate::store::{LateChanges, MarkerKeys, ObjectHeaders, ObjectStore, StoreLog};
 use crate::vocabulary::Kind;
 
 /// The log of what counts of the old directory, beside the journal.
@@ -240,8 +240,9 @@ pub fn stack(
             overlay: None,
         });
     };
-    let stores_all = config.attributes.mode == AttributesMode::Stored
-        && config.dir_markers != DirMarkersConfig::Never;
+    let has_markers = config.dir_markers != DirMarkersConfig::Never
+        && late.abilities().get().marker_keys != MarkerKeys::Refused;
+    let stores_all = config.attributes.mode == AttributesMode::Stored && has_markers;
     let old = old.with_markers(match stores_all {
         true => Marked::All,
         false => Marked::Empty,
@@ -254,9 +255,9 @@ pub fn stack(
         describe: describe(config.attributes.mode, types),
         is_being_written: lease::is_being_written,
         part_bytes: config.part_size_bytes,
-        markers: match config.dir_markers {
-            DirMarkersConfig::Never => Markers::Unwanted,
-            DirMarkersConfig::Auto | DirMarkersConfig::Always => Markers::Wanted,
+        markers: match has_markers {
+            true => Markers::Wanted,
+            false => Markers::Unwanted,
         },
         cut_off_uploads: match config.attributes.mode {
             AttributesMode::Fixed => CutOffUploads::Resumed,

@@ -1,5 +1,8 @@
 //! What the store can do, found out by asking it.
 
+mod markers;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +47,10 @@ impl Probed {
 }
 
 /// Finds out which conditions the store heeds, with four scratch objects of one
-/// byte and changes of them on a condition that does not hold.
+/// byte and changes of them on a condition that does not hold, and whether it keeps an
+/// empty one whose key ends in `/`.
 ///
-/// Thirteen requests in seven round trips; nothing is left of what was answered. What the
+/// Fifteen requests in seven round trips; nothing is left of what was answered. What the
 /// store does not answer, or these credentials may not do, stays unknown.
 /// Source: S3 User Guide, "Add preconditions to S3 operations with conditional requests".
 pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
@@ -54,12 +58,13 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
     let key = |tried: &str| Key::new(format!("{prefix}{SCRATCH_NAME}{number:016x}-{tried}"));
     let probe = Probe { store };
     let (written, deleted, bulk) = (key("write"), key("delete"), key("bulk"));
-    let uploaded = key("upload");
-    let (first, second, third, (fourth, upload)) = tokio::join!(
+    let (uploaded, marker) = (key("upload"), key("marker/"));
+    let (first, second, third, (fourth, upload), listed) = tokio::join!(
         probe.put(&written, WriteCondition::Always),
         probe.put(&deleted, WriteCondition::Always),
         probe.put(&bulk, WriteCondition::Always),
         probe.upload(&uploaded),
+        markers::put_and_list(store, &marker),
     );
     let keys = [&written, &deleted, &bulk, &uploaded];
     let put = [&first, &second, &third, &fourth];
@@ -71,6 +76,9 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
         .filter(|(_, put)| is_unanswered(put))
         .map(|(key, _)| key.clone())
         .collect();
+    if markers::is_unanswered(&listed) {
+        unanswered.push(marker.clone());
+    }
     let mut refused = None;
     let mut abilities = match first.and(second).and(third).and(fourth) {
         Ok(()) => {
@@ -84,7 +92,10 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
             if found.complete == Ability::Unknown && upload.is_some() {
                 unanswered.push(uploaded.clone());
             }
-            found
+            StoreAbilities {
+                marker_keys: markers::judge(&listed, &marker),
+                ..found
+            }
         }
         Err(error) => {
             tracing::info!(%error, "cannot tell which conditional requests the store heeds");
@@ -92,18 +103,12 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
             StoreAbilities::default()
         }
     };
-    let all = keys.map(|key| DeleteRequest::any(key.clone()));
-    let (deletes, abort) = tokio::join!(probe.delete(all.to_vec()), async {
-        match upload {
-            Some((id, _)) => store.abort_multipart(uploaded.clone(), id).await,
-            None => Ok(()),
-        }
-    });
-    let (left, bulk_deletes) = deletes;
-    abilities.bulk_deletes = bulk_deletes;
-    if let Some(error) = left.or(abort.err()) {
-        tracing::warn!(%error, "objects named {SCRATCH_NAME}* may be left in the bucket: delete them");
-    }
+    let unseen = markers::may_be_unseen(&listed).then_some(marker);
+    let mut all: BTreeSet<Key> = keys.into_iter().cloned().collect();
+    // Where it is listed by another name, it is deleted by that.
+    all.extend(listed.unwrap_or_default());
+    let upload = upload.map(|(id, _)| (uploaded, id));
+    abilities.bulk_deletes = probe.leave_nothing((all, unseen), upload).await;
     Probed {
         abilities,
         unanswered,
@@ -161,7 +166,7 @@ impl Asker {
     /// begin while the store does not answer, or these credentials may do nothing.
     pub async fn run(self) {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
-        while !self.late.abilities().get().unknown().is_empty() {
+        while !self.late.abilities().get().is_known() {
             self.health.served().await;
             sleep(backoff.next_pause()).await;
             if self.health.outage().is_some() {
@@ -173,10 +178,7 @@ impl Asker {
             }
             if self.late.abilities().learn(&found.abilities) {
                 let unknown = self.late.abilities().get().unknown().len();
-                tracing::info!(
-                    unknown,
-                    "found out which conditional requests the store heeds"
-                );
+                tracing::info!(unknown, "found out what the store can do");
                 warn_of_missing(&found.abilities);
             }
         }
@@ -188,6 +190,30 @@ struct Probe<'a> {
 }
 
 impl Probe<'_> {
+    /// Deletes what it has made, and ends its upload. A store may fail for a marker whatever
+    /// it is asked: such a one goes last.
+    async fn leave_nothing(
+        &self,
+        (keys, marker): (BTreeSet<Key>, Option<Key>),
+        upload: Option<(Key, UploadId)>,
+    ) -> BulkDeletes {
+        let all = keys.into_iter().map(DeleteRequest::any).collect();
+        let ((left, bulk_deletes), abort) = tokio::join!(self.delete(all), async {
+            match upload {
+                Some((key, id)) => self.store.abort_multipart(key, id).await,
+                None => Ok(()),
+            }
+        });
+        let marker = match marker {
+            Some(key) => self.store.delete(DeleteRequest::any(key)).await,
+            None => Ok(()),
+        };
+        if let Some(error) = left.or(abort.err()).or(marker.err()) {
+            tracing::warn!(%error, "objects named {SCRATCH_NAME}* may be left in the bucket: delete them");
+        }
+        bulk_deletes
+    }
+
     /// Deletes scratch objects, one by one where the store refuses more at once;
     /// why some are left.
     async fn delete(&self, requests: Vec<DeleteRequest>) -> (Option<StoreError>, BulkDeletes) {
@@ -300,8 +326,8 @@ impl Probe<'_> {
                 let failed = failed.into_iter().next();
                 failed.map_or(Ok(()), |(_, error)| Err(error))
             })),
-            bulk_deletes: BulkDeletes::Taken,
             copies,
+            ..StoreAbilities::default()
         }
     }
 

@@ -1,4 +1,5 @@
-//! Which conditions a store heeds, and whether it has bulk deletes and copies.
+//! Which conditions a store heeds, and whether it has bulk deletes, copies and keys of
+//! directories.
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,18 @@ pub enum Copies {
     Refused,
 }
 
+/// Whether a store keeps an empty object whose key ends in `/`, and lists it so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MarkerKeys {
+    Kept,
+    /// It refuses them, or makes something else of them.
+    Refused,
+    /// Nobody has asked, or the answer told nothing.
+    #[default]
+    Unknown,
+}
+
 /// The conditions that each kind of change may carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StoreAbilities {
@@ -52,6 +65,8 @@ pub struct StoreAbilities {
     pub bulk_deletes: BulkDeletes,
     #[serde(default)]
     pub copies: Copies,
+    #[serde(default)]
+    pub marker_keys: MarkerKeys,
 }
 
 /// Those that may carry a condition.
@@ -72,6 +87,7 @@ impl StoreAbilities {
         delete_many: Ability::Heeded,
         bulk_deletes: BulkDeletes::Taken,
         copies: Copies::Taken,
+        marker_keys: MarkerKeys::Kept,
     };
 
     /// Of a store that heeds no condition.
@@ -84,6 +100,7 @@ impl StoreAbilities {
         delete_many: Ability::Missing,
         bulk_deletes: BulkDeletes::Taken,
         copies: Copies::Taken,
+        marker_keys: MarkerKeys::Kept,
     };
 
     /// Of a kind of change; other requests need no ability.
@@ -103,6 +120,11 @@ impl StoreAbilities {
 
     pub fn is_unknown(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether there is nothing to ask the store for.
+    pub fn is_known(&self) -> bool {
+        self.unknown().is_empty() && self.marker_keys != MarkerKeys::Unknown
     }
 
     fn set(&mut self, op: StoreOp, ability: Ability) {
@@ -211,6 +233,9 @@ impl KnownAbilities {
         }
         if found.copies == Copies::Refused {
             known.copies = Copies::Refused;
+        }
+        if known.marker_keys == MarkerKeys::Unknown {
+            known.marker_keys = found.marker_keys;
         }
         *known != before
     }

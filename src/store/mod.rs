@@ -39,7 +39,7 @@ pub mod s3;
 mod unanswered;
 
 pub use abilities::{
-    Ability, BulkDeletes, Copies, KnownAbilities, StoreAbilities, tell_no_copies,
+    Ability, BulkDeletes, Copies, KnownAbilities, MarkerKeys, StoreAbilities, tell_no_copies,
     tell_refused_bulk_deletes,
 };
 pub use access_keys::{AccessKeys, GivenKeys, KeySource};

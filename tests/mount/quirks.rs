@@ -7,6 +7,7 @@ mod deletes;
 mod errors_in_200;
 mod listings;
 mod malformed;
+mod markers;
 mod silence;
 
 use std::time::Duration;
