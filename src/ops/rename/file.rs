@@ -7,7 +7,7 @@ use tokio::sync::MutexGuard;
 use super::copies::ObjectCopies;
 use super::log::RenameLog;
 use super::not_moved::NotMoved;
-use super::place::{Place, RenameMode, keys_of};
+use super::place::{Place, RenameMode, copy_over, keys_of, known_of};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
@@ -376,23 +376,4 @@ async fn lock_uploads<'a>(
 /// Another client has the name: whoever looks it up next sees its file.
 fn taken(to: &Place<'_>) {
     to.dir.state().dir.forget_listing();
-}
-
-fn copy_over(mode: RenameMode, known: WriteCondition) -> CopyOver {
-    match (mode, known) {
-        (RenameMode::NoReplace, WriteCondition::IfAbsent) => CopyOver::Free,
-        (RenameMode::NoReplace | RenameMode::Exchange, known) => CopyOver::Only(known),
-        (RenameMode::Replace, known) => CopyOver::Any(known),
-    }
-}
-
-/// What the store has under the new name, where that is known.
-fn known_of(target: Option<&Pin>, file: Option<&OpenFile>) -> WriteCondition {
-    if file.is_some_and(OpenFile::shadows_object) {
-        return WriteCondition::Always;
-    }
-    match target.and_then(|target| target.state().remote.clone()) {
-        Some(version) => WriteCondition::IfMatch(version.etag),
-        None => WriteCondition::IfAbsent,
-    }
 }
