@@ -104,13 +104,15 @@ pub fn known_attributes(
     })
 }
 
-/// What stands under the directory's own key.
+/// What stands under the directory's own key. An answer about a directory that only what
+/// is in it makes is none: it may go with its last entry.
 pub async fn head_marker(
     namespace: &Namespace,
     path: &DirPath,
 ) -> Result<Option<ObjectMeta>, FsError> {
     let key = namespace.keys.marker_key(path)?;
-    Ok(if_there(namespace.store.head(HeadRequest { key }).await)?)
+    let found = if_there(namespace.store.head(HeadRequest { key }).await)?;
+    Ok(found.filter(|meta| !meta.etag.is_of_no_parts()))
 }
 
 /// The object of a file, and what is stored with it.

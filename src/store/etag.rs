@@ -66,6 +66,14 @@ impl ETag {
         self.0.contains('-')
     }
 
+    /// Whether it is of no upload at all: what a store with directories of its own says
+    /// of one without an object of this name.
+    ///
+    /// Source: SeaweedFS 4.48, HEAD of a directory that only its entries make.
+    pub fn is_of_no_parts(&self) -> bool {
+        self.0.ends_with("-0")
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -85,6 +93,14 @@ impl fmt::Debug for ETag {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_etag_of_no_parts_is_of_no_upload() {
+        let is_of_no_parts = |etag: &str| ETag::new(etag).is_of_no_parts();
+        assert!(is_of_no_parts("\"d41d8cd98f00b204e9800998ecf8427e-0\""));
+        assert!(!is_of_no_parts("\"d41d8cd98f00b204e9800998ecf8427e\""));
+        assert!(!is_of_no_parts("\"d41d8cd98f00b204e9800998ecf8427e-10\""));
+    }
 
     #[test]
     fn what_cannot_be_sent_back_in_a_header_names_no_version() {

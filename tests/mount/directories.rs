@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::sys::DirStream;
 use crate::support::{Mount, Server, run_python, sys};
@@ -172,6 +173,35 @@ fn a_directory_that_loses_its_last_file_stays() {
     assert_eq!(names(&mount.root), ["by-others", "own"]);
     assert_eq!(names(&mount.path("own")), [""; 0]);
     assert_eq!(mount.keys(), ["by-others/", "own/"]);
+}
+
+/// A store with directories of its own tells of them also without a marker.
+#[test]
+fn a_directory_that_was_walked_over_and_loses_its_last_entry_stays() {
+    for attributes in ["fixed", "stored"] {
+        let plan = Mount::on(Server::seaweedfs()).args(["--attributes", attributes]);
+        let mut mount = plan.set("--ttl", "1h").start();
+        let dirs: Vec<String> = (0..8).map(|n| format!("d{n}")).collect();
+        for dir in &dirs {
+            mount.put_object(&format!("{dir}/file/f"), b"x");
+            mount.put_object(&format!("{dir}/dir/sub/"), b"");
+        }
+        let walked = Command::new("ls").arg("-lR").arg(&mount.root).output();
+        assert!(walked.unwrap().status.success());
+        for dir in &dirs {
+            fs::remove_file(mount.path(dir).join("file/f")).unwrap();
+            fs::remove_dir(mount.path(dir).join("dir/sub")).unwrap();
+        }
+        let want: Vec<String> = dirs
+            .iter()
+            .flat_map(|dir| ["dir", "file"].map(|sub| format!("{dir}/{sub}/")))
+            .collect();
+        mount.wait_for_keys(attributes, |keys| keys == want);
+        mount.remount();
+        for dir in &dirs {
+            assert_eq!(names(&mount.path(dir)), ["dir", "file"], "{attributes}");
+        }
+    }
 }
 
 #[test]
