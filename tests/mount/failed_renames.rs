@@ -244,3 +244,36 @@ fn a_rename_that_breaks_off_before_leaves_nothing_new() {
         mount.wait_for_keys(durability, |keys| keys == want);
     }
 }
+
+/// A removal that is acknowledged is not undone by a rename that has failed before.
+#[test]
+fn a_file_whose_rename_was_refused_takes_its_object_along_when_it_goes() {
+    let refusals = [
+        ("s3", "PutObject", "d/"),
+        ("disk", "PutObject", "d/"),
+        ("s3", "DeleteObject", "d/f"),
+    ];
+    for (durability, op, key) in refusals {
+        for (then, want) in [("rm", &["d/"][..]), ("mv", &["d/", "e"][..])] {
+            let (plan, proxy) = Mount::behind_a_proxy();
+            let mount = plan.durability(durability).set("--ttl", "1h").start();
+            mount.put_object("d/f", b"old");
+            let replace = libc::O_WRONLY | libc::O_TRUNC;
+            let mut file = sys::open(mount.path("d/f"), replace).unwrap();
+            file.write_all(b"new").unwrap();
+            let refused = Fault::Answer(403, "AccessDenied");
+            proxy.rule(Rule::on(op, refused).key(key).always());
+            let what = format!("{durability} {op} {then}");
+            let moved = fs::rename(mount.path("d/f"), mount.path("e"));
+            assert_eq!(sys::errno(moved), libc::EACCES, "{what}");
+            proxy.heal();
+            if then == "rm" {
+                fs::remove_file(mount.path("d/f")).unwrap();
+            } else {
+                fs::rename(mount.path("d/f"), mount.path("e")).unwrap();
+            }
+            sys::close(file).unwrap();
+            mount.wait_for_keys(&what, |keys| keys == want);
+        }
+    }
+}

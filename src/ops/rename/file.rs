@@ -173,9 +173,14 @@ impl FileRenamer {
         over: &WriteCondition,
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
         let (maybe_stored, late) = (file.shadows_object(), self.uploads.late_object(file).await);
+        let stored = file.inode.state().remote.is_some();
+        if stored || maybe_stored {
+            // It needs S3. Where it fails, the file is still all that it was.
+            before_entry_removed(&self.namespace, &from.dir, from.name).await?;
+        }
         let lies_over = file.lies_over();
         let remote = file.inode.state().remote.take();
-        let (stored, etag) = (remote.is_some(), remote.map(|version| version.etag));
+        let etag = remote.as_ref().map(|version| version.etag.clone());
         let etag = etag.or_else(|| lies_over.etag().cloned());
         let seal_guard = file.seal_lock.lock().await;
         let superseded = if stored {
@@ -194,14 +199,15 @@ impl FileRenamer {
             self.stage_factory.spool.discard(superseded.stage.file());
         }
         if stored || maybe_stored {
-            before_entry_removed(&self.namespace, &from.dir, from.name).await?;
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
             // One that it has taken the place of is known by its time alone.
             let unknown = late.is_none() || lies_over == WriteCondition::Always;
             let replaced = file.covers_object() || (etag.is_none() && unknown);
             let at = self.store.time().filter(|_| replaced);
             let pending = DeletePending::of_name(old_key, etag, at);
-            self.delete_original(from, pending, late).await?;
+            let deleted = self.delete_original(from, pending, late).await;
+            // Else it would stay when the name goes.
+            deleted.inspect_err(|_| file.inode.state().remote = remote)?;
         }
         let seal_guard = self
             .sealer
