@@ -1,9 +1,12 @@
-//! Signals that come while a daemon takes a predecessor's place, before those who act on
-//! them are there.
+//! Signals that come while a daemon starts, before those who act on them are there.
 //!
-//! The mount is there already: a signal that killed the daemon would be lost, for the
-//! next one would serve on. It is kept, and sent again once somebody acts on it. A daemon
-//! that does not come so far dies of it, and whoever starts the next one passes it on.
+//! Where it takes a predecessor's place, the mount is there already: a signal that killed
+//! the daemon would be lost, for the next one would serve on. It is kept, and sent again
+//! once somebody acts on it. A daemon that does not come so far dies of it, and whoever
+//! starts the next one passes it on.
+//!
+//! A hangup is always kept: it is no wish to end the mount, and from outside nobody sees
+//! when the daemon is ready for it.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use super::takeover::fd_store;
 const KEPT: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::HUP];
 
 /// Signals that came since it was made.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EarlySignals(Vec<Early>);
 
 /// A signal to stop came to a daemon that ends without having served.
@@ -45,14 +48,13 @@ struct Early {
 
 impl EarlySignals {
     /// To be called first of all. A daemon without a predecessor has no mount yet, and
-    /// may be ended.
+    /// may be told to end.
     ///
     /// Errors: there is no handler for a signal.
     pub fn keep() -> io::Result<Self> {
-        if !fd_store::has_some() {
-            return Ok(Self::default());
-        }
-        let kept = KEPT.into_iter().map(|signal| {
+        let has_predecessor = fd_store::has_some();
+        let is_kept = |signal: &Signal| has_predecessor || *signal == Signal::HUP;
+        let kept = KEPT.into_iter().filter(is_kept).map(|signal| {
             let came = Arc::new(AtomicBool::new(false));
             let handler = flag::register(signal.as_raw(), came.clone())?;
             Ok(Early {
@@ -85,7 +87,7 @@ impl EarlySignals {
             if !early.came.swap(false, Ordering::SeqCst) {
                 continue;
             }
-            tracing::info!(signal = ?early.signal, "a signal came before the mount was taken over");
+            tracing::info!(signal = ?early.signal, "a signal came before the mount was ready");
             if let Err(error) = kill_process(getpid(), early.signal) {
                 tracing::warn!(%error, "a signal that came early is lost");
             }

@@ -4,17 +4,17 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::data::MIB;
 use crate::support::mount::is_mounted;
 use crate::support::processes::daemons_of;
 use crate::support::programs::{run_within, said, succeeds};
-use crate::support::proxy::Fault;
+use crate::support::proxy::{Fault, Rule, Side};
 use crate::support::{Mount, Server, Worker, pattern, run_python, sys, wait_until};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -311,4 +311,30 @@ fn df_and_the_mount_table_name_the_bucket() {
     assert!(printed.contains(mount.bucket()), "{printed}");
     assert!(printed.contains("fuse"), "{printed}");
     succeeds(Command::new("df").arg(&mount.root));
+}
+
+/// From outside nobody sees when a daemon is ready to be told to reload.
+#[test]
+fn a_hangup_while_it_starts_is_a_reload() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    plan.client.put(&plan.bucket, "f", b"x");
+    let listing = Rule::on("ListObjectsV2", Fault::Pass);
+    let listing = proxy.hold(Side::BeforeServer, listing);
+    let log = plan.scratch().join("said");
+    let mut command = plan.command();
+    let command = command.arg("--foreground").stdout(Stdio::null());
+    let command = command.stderr(File::create(&log).unwrap());
+    let mut daemon = command.spawn().unwrap();
+    let mount = plan.adopt();
+    let pid = Pid::from_child(&daemon);
+    listing.wait_for(1);
+    kill_process(pid, Signal::HUP).unwrap();
+    listing.open();
+    wait_until(ENDED_WITHIN, "the reload", || {
+        assert_eq!(daemon.try_wait().unwrap(), None, "it has ended");
+        fs::read_to_string(&log).unwrap().contains("reloaded")
+    });
+    assert!(mount.path("f").exists());
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(daemon.wait().unwrap().success());
 }
