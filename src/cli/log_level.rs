@@ -37,7 +37,7 @@ pub struct LogLevelCommand {
 impl LogLevelCommand {
     pub fn run(self) -> anyhow::Result<()> {
         let found = self.at.named(&self.mount, Wait::ForASuccessor);
-        let mount = silence::told_to_programs(self.json, found)?;
+        let mount = silence::print_error_object(self.json, found)?;
         let answer = match self.filter {
             None => mount.ask(Method::GET, "/log", &(), SAYS_WITHIN),
             Some(filter) => {
@@ -46,7 +46,7 @@ impl LogLevelCommand {
                 mount.ask(Method::POST, "/log", &wanted, SAYS_WITHIN)
             }
         };
-        let answer: LogFilter = silence::told_to_programs(self.json, answer)?;
+        let answer: LogFilter = silence::print_error_object(self.json, answer)?;
         if self.json {
             outln!("{:#}", as_json(&mount, &answer)?)?;
             return Ok(());

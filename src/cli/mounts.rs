@@ -105,13 +105,13 @@ impl FoundMount {
         let is_lost = |answer: &Result<T, AskError>| {
             answer.as_ref().is_err_and(AskError::is_of_a_dead_daemon)
         };
-        let answer = patiently(Wait::ForASuccessor, ask, is_lost);
+        let answer = retry_during_takeover(Wait::ForASuccessor, ask, is_lost);
         answer.map_err(|error| anyhow!("{}: {error}", self.health.mountpoint))
     }
 }
 
 /// Looks until what is found is not `lost`, as long as a takeover lasts.
-fn patiently<T>(wait: Wait, look: impl Fn() -> T, is_lost: impl Fn(&T) -> bool) -> T {
+fn retry_during_takeover<T>(wait: Wait, look: impl Fn() -> T, is_lost: impl Fn(&T) -> bool) -> T {
     let mut lost_at = None;
     loop {
         let found = look();
@@ -227,7 +227,8 @@ impl SocketArg {
 
     fn all(&self) -> Chosen {
         let look = || self.look();
-        let Looked { found, silent } = patiently(Wait::ForASuccessor, look, Looked::has_dead);
+        let Looked { found, silent } =
+            retry_during_takeover(Wait::ForASuccessor, look, Looked::has_dead);
         let served = found.iter().map(|it| PathBuf::from(&it.health.mountpoint));
         let failed = silent.iter().map(|(socket, error)| (&**socket, error));
         let silent = self.silent(failed, served);
@@ -254,7 +255,7 @@ impl SocketArg {
             called.count()
         };
         let look = || self.look_for_one();
-        let mut looked = patiently(wait, look, |looked| {
+        let mut looked = retry_during_takeover(wait, look, |looked| {
             let mut dead = looked.silent.iter().filter(|it| is_wanted(it));
             called(looked) == 0 && dead.any(|(_, error)| error.is_of_a_dead_daemon())
         });
@@ -299,7 +300,7 @@ impl SocketArg {
         let is_lost = |found: &(Option<_>, Vec<_>)| {
             found.0.is_none() && mountpoint.is_some() && !found.1.is_empty()
         };
-        let (found, silent) = patiently(Wait::ForASuccessor, find, is_lost);
+        let (found, silent) = retry_during_takeover(Wait::ForASuccessor, find, is_lost);
         let Some((mount, below)) = found else {
             let is_name = path.components().count() == 1;
             return match (&mountpoint, path.to_str().filter(|_| is_name)) {

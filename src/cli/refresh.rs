@@ -34,7 +34,7 @@ pub struct RefreshCommand {
 impl RefreshCommand {
     pub fn run(self) -> anyhow::Result<()> {
         let chosen = self.at.chosen(self.path.as_deref());
-        let Chosen { mounts, silent } = silence::listed_to_programs(self.json, chosen)?;
+        let Chosen { mounts, silent } = silence::print_error_array(self.json, chosen)?;
         let mut objects: Vec<Value> = silent.iter().map(SilentMount::as_json).collect();
         let mut wrong: Vec<String> = silent.iter().map(SilentMount::to_string).collect();
         if mounts.is_empty() && silent.is_empty() {

@@ -32,9 +32,9 @@ pub struct ReloadCommand {
 impl ReloadCommand {
     pub fn run(self) -> anyhow::Result<()> {
         let found = self.at.named(&self.mount, Wait::ForASuccessor);
-        let mount = silence::told_to_programs(self.json, found)?;
+        let mount = silence::print_error_object(self.json, found)?;
         let reloaded = mount.ask(Method::POST, "/reload", &(), WITHIN);
-        let reloaded: Reloaded = silence::told_to_programs(self.json, reloaded)?;
+        let reloaded: Reloaded = silence::print_error_object(self.json, reloaded)?;
         if self.json {
             outln!("{:#}", as_json(&mount, &reloaded)?)?;
             return Ok(());

@@ -107,7 +107,7 @@ pub fn as_json(error: &anyhow::Error) -> Value {
 }
 
 /// The same, printed where the command prints an object as JSON. Errors: the outcome's.
-pub fn told_to_programs<T>(json: bool, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+pub fn print_error_object<T>(json: bool, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
     if let Err(error) = outcome.as_ref()
         && json
     {
@@ -117,7 +117,7 @@ pub fn told_to_programs<T>(json: bool, outcome: anyhow::Result<T>) -> anyhow::Re
 }
 
 /// The same where the command prints an array.
-pub fn listed_to_programs<T>(json: bool, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+pub fn print_error_array<T>(json: bool, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
     if let Err(error) = outcome.as_ref()
         && json
     {

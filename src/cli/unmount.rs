@@ -52,7 +52,7 @@ impl UnmountCommand {
             return Ok(());
         }
         let found = self.at.named(&self.mount, Wait::ForASuccessor);
-        let mount = silence::told_to_programs(self.json, found)?;
+        let mount = silence::print_error_object(self.json, found)?;
         if let Some(materialize) = self.materialize.of(&mount, self.timeout.0)? {
             let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
             materialize.run(&status)?;
@@ -60,7 +60,7 @@ impl UnmountCommand {
         }
         let began = Instant::now();
         let by = began + self.timeout.0;
-        let flushed = silence::told_to_programs(self.json, drain(&mount, by))?;
+        let flushed = silence::print_error_object(self.json, drain(&mount, by))?;
         if !flushed.done && !self.leave_in_spool {
             if self.json {
                 outln!(
@@ -76,12 +76,12 @@ impl UnmountCommand {
             );
         }
         let status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN);
-        let status: Status = silence::told_to_programs(self.json, status)?;
+        let status: Status = silence::print_error_object(self.json, status)?;
         let spool = Path::new(&status.spool.dir);
         let kept_before = kept_in(spool);
         let left_below = LeftBelow::of(&status);
         let directory = left_below.directory();
-        silence::told_to_programs(self.json, stop(&mount, &status, Some(by)))?;
+        silence::print_error_object(self.json, stop(&mount, &status, Some(by)))?;
         if let Some(directory) = directory {
             left_below.forget();
             uncovered(&directory, &mount.health.mountpoint)?;

@@ -54,7 +54,7 @@ pub use requests::RequestConfig;
 pub use show::{Setting, SettingOrigin, shown as shown_setting};
 pub use source::{ConfigSource, settings_of_file};
 pub use target::{Target, state_base};
-pub use units::{ByteSize, FileMode, Hidden, Period};
+pub use units::{ByteSize, FileMode, Period, Secret};
 
 use crate::store::{Endpoint, ProxyUrl};
 use crate::telemetry::check_filter;

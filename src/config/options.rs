@@ -14,7 +14,7 @@ use super::choices::{
 };
 use super::metrics_address::MetricsAddress;
 use super::ratio::Ratio;
-use super::units::{ByteSize, FileMode, GroupId, Hidden, Period, UserId};
+use super::units::{ByteSize, FileMode, GroupId, Period, Secret, UserId};
 use crate::telemetry::LogFormat;
 
 /// Headings of the settings in `mediafs mount --help`, in their order.
@@ -84,7 +84,7 @@ pub struct Options {
     /// HTTP proxy, as http://HOST:PORT; NO_PROXY names what is reached without it [default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY]
     #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<Hidden>,
+    pub proxy: Option<Secret>,
     /// How long a call waits for S3 before it fails [default: 30s]
     #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]

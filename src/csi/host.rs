@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 
 use super::unit;
 use crate::private;
-use crate::session::systemctl::{self, said};
+use crate::session::systemctl::{self, one_line};
 use crate::session::{self, in_words};
 
 /// With `hostPID: true` the host's init.
@@ -88,7 +88,7 @@ fn check_program(path: &Path) -> anyhow::Result<()> {
         bail!(
             "{} does not run on this host: {}",
             path.display(),
-            said(&ran)
+            one_line(&ran)
         );
     }
     Ok(())
@@ -133,7 +133,7 @@ fn last_words(unit: &str) -> Option<String> {
         .arg(format!("_SYSTEMD_UNIT={unit}"))
         .arg(format!("_SYSTEMD_INVOCATION_ID={start}"));
     let told = command.stdin(Stdio::null()).output().ok()?;
-    let told = said(&told);
+    let told = one_line(&told);
     (!told.is_empty()).then_some(told)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Examination, LeftScratch, NO_ANSWER, Report, checksums, left, objects, permissions, scratch,
+    Examination, Findings, LeftScratch, NO_ANSWER, checksums, left, objects, permissions, scratch,
     shown,
 };
 use crate::config::{Config, S3Config};
@@ -19,7 +19,7 @@ use crate::store::{
 /// An operator waits for the report: a request is not repeated for longer.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn examine(config: &Config, mut asked: Examination, report: &mut Report) {
+pub(super) async fn examine(config: &Config, mut asked: Examination, report: &mut Findings) {
     let s3 = match session::s3(config, OnNetworkError::Refuse).await {
         Ok(s3) => Arc::new(s3),
         Err(error) => {
@@ -34,7 +34,7 @@ pub(super) async fn examine(config: &Config, mut asked: Examination, report: &mu
     proxy(config, &s3, report);
     let signer = match inspect::signer(&s3).await {
         _ if config.s3.requests.anonymous => "none: requests are not signed".to_owned(),
-        Ok(signer) => told(&signer, config),
+        Ok(signer) => signer_text(&signer, config),
         Err(error) => {
             report.fail(
                 "credentials",
@@ -89,7 +89,7 @@ async fn tried(
     config: &Config,
     s3: &S3Store,
     store: &dyn ObjectStore,
-    report: &mut Report,
+    report: &mut Findings,
 ) -> Option<SystemTime> {
     if config.read_only {
         report.ok("permissions", "a read-only mount writes nothing: not tried");
@@ -105,7 +105,7 @@ async fn tried(
 }
 
 /// The way to the store.
-fn proxy(config: &Config, s3: &S3Store, report: &mut Report) {
+fn proxy(config: &Config, s3: &S3Store, report: &mut Findings) {
     let found = match session::proxy(config, s3.endpoint()) {
         Some(proxy) => format!("{} ({})", proxy.url, proxy.named_by),
         None => "none for the endpoint".to_owned(),
@@ -113,7 +113,7 @@ fn proxy(config: &Config, s3: &S3Store, report: &mut Report) {
     report.ok("proxy", found);
 }
 
-fn listed(config: &Config, s3: &S3Store, report: &mut Report) {
+fn listed(config: &Config, s3: &S3Store, report: &mut Findings) {
     let endpoint = s3.endpoint().url().unwrap_or("AWS").to_owned();
     report.ok("endpoint", format!("{endpoint} answers"));
     report.ok(
@@ -122,7 +122,7 @@ fn listed(config: &Config, s3: &S3Store, report: &mut Report) {
     );
 }
 
-fn told(signer: &Signer, config: &Config) -> String {
+fn signer_text(signer: &Signer, config: &Config) -> String {
     let of_authentik = config.s3.authentik.as_ref().map(KeySource::read);
     let from = match &config.s3 {
         _ if matches!(of_authentik, Some(Ok(GivenKeys::Keys(_)))) => {
@@ -162,7 +162,7 @@ fn check_of(error: &StoreError) -> &'static str {
 }
 
 /// S3 refuses what is 15 minutes off. Source: S3 API, "RequestTimeTooSkewed".
-fn clock(told_at: SystemTime, report: &mut Report) {
+fn clock(told_at: SystemTime, report: &mut Findings) {
     const WORTH_TELLING: Duration = Duration::from_secs(60);
     let now = SystemTime::now();
     let behind = told_at.duration_since(now);
@@ -180,7 +180,7 @@ fn clock(told_at: SystemTime, report: &mut Report) {
     }
 }
 
-async fn versioning(s3: &S3Store, report: &mut Report) {
+async fn versioning(s3: &S3Store, report: &mut Findings) {
     match inspect::versioning(s3).await {
         Ok(Versioning::Off) => report.ok("versioning", "off"),
         Ok(versioning) => {
@@ -204,7 +204,7 @@ async fn versioning(s3: &S3Store, report: &mut Report) {
     }
 }
 
-async fn cors(s3: &S3Store, report: &mut Report) {
+async fn cors(s3: &S3Store, report: &mut Findings) {
     match inspect::cors_origins(s3).await {
         Ok(origins) => {
             let bare: Vec<&str> = origins
@@ -241,7 +241,7 @@ fn unknown(
     check: &'static str,
     (permission, advice): (&str, &str),
     error: &StoreError,
-    report: &mut Report,
+    report: &mut Findings,
 ) {
     let found = match error.kind {
         StoreErrorKind::AccessDenied => {

@@ -1,7 +1,7 @@
 //! Which checksum goes along with an upload, and whether the store compares it.
 
 use super::permissions::{BODY, scratch_key};
-use super::{NO_ANSWER, Report};
+use super::{Findings, NO_ANSWER};
 use crate::store::permissions;
 use crate::store::s3::inspect::{self, ChecksumUse};
 use crate::store::s3::{S3Store, UploadChecksum};
@@ -15,7 +15,7 @@ pub(super) async fn examine(
     s3: &S3Store,
     store: &dyn ObjectStore,
     prefix: &str,
-    report: &mut Report,
+    report: &mut Findings,
 ) {
     let checksum = inspect::upload_checksum(s3);
     if checksum == UploadChecksum::None {

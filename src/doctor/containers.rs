@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Report;
+use super::Findings;
 use crate::session::{MountEntry, mounts_of, processes};
 
 /// Processes of other namespaces that are named.
@@ -18,7 +18,7 @@ struct Container {
 }
 
 /// Whether the mount reaches those who bind the folder that it is in.
-pub(super) fn examine(path: &Path, ours: &MountEntry, report: &mut Report) {
+pub(super) fn examine(path: &Path, ours: &MountEntry, report: &mut Findings) {
     let found = match containers(path, ours) {
         Ok(found) => found,
         Err(error) => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{Report, shown};
+use super::{Findings, shown};
 use crate::config::Config;
 use crate::private::NotPrivate;
 use crate::session::{MountError, open_device};
@@ -19,14 +19,14 @@ const KERNEL_WANTED: (u32, u32) = (6, 9);
 const OPEN_FILES_WANTED: u64 = 4096;
 const ROOM_WANTED_BYTES: u64 = 1 << 30;
 
-pub(super) fn examine(config: &Config, report: &mut Report) {
+pub(super) fn examine(config: &Config, report: &mut Findings) {
     kernel(report);
     fuse(config, report);
     open_files(report);
     spool(&config.spool_dir, report);
 }
 
-fn kernel(report: &mut Report) {
+fn kernel(report: &mut Findings) {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();
     if version_of(&release) >= KERNEL_WANTED {
@@ -52,7 +52,7 @@ fn version_of(release: &str) -> (u32, u32) {
     (number(), number())
 }
 
-fn fuse(config: &Config, report: &mut Report) {
+fn fuse(config: &Config, report: &mut Findings) {
     match open_device() {
         Ok(_) => report.ok("fuse", format!("{FUSE_DEVICE} can be opened")),
         Err(error) => report.fail("fuse", error.to_string(), no_fuse(&error)),
@@ -102,7 +102,7 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-fn open_files(report: &mut Report) {
+fn open_files(report: &mut Findings) {
     let limit = getrlimit(Resource::Nofile).maximum;
     match limit {
         Some(limit) if limit < OPEN_FILES_WANTED => report.warn(
@@ -115,7 +115,7 @@ fn open_files(report: &mut Report) {
     }
 }
 
-fn spool(dir: &Path, report: &mut Report) {
+fn spool(dir: &Path, report: &mut Findings) {
     let there = dir.ancestors().find(|above| above.exists());
     let Some(there) = there else {
         return;
@@ -157,7 +157,7 @@ fn spool(dir: &Path, report: &mut Report) {
 }
 
 /// What could not be uploaded, as `mediafs spool list` counts it.
-fn lost_and_found(dir: &Path, report: &mut Report) {
+fn lost_and_found(dir: &Path, report: &mut Findings) {
     // A directory that no mount has used yet is no spool.
     let Ok(view) = SpoolView::at(dir) else {
         return;

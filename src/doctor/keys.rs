@@ -1,6 +1,6 @@
 //! The keys of the mounted part: how many there are, and which cannot be files.
 
-use super::{Extent, Report};
+use super::{Extent, Findings};
 use crate::config::Config;
 use crate::namespace::{Name, SHADOWED};
 use crate::store::{Key, ListAnswer};
@@ -104,7 +104,7 @@ impl<'a> Keys<'a> {
     }
 
     /// `part` says which part of the objects it is; empty for all.
-    pub(super) fn report(self, part: &str, report: &mut Report) {
+    pub(super) fn report(self, part: &str, report: &mut Findings) {
         let Self {
             files,
             markers,

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::permissions::SCRATCH_NAME;
-use super::{NO_ANSWER, Report};
+use super::{Findings, NO_ANSWER};
 use crate::session::PROBE_SCRATCH_NAME;
 use crate::store::permissions;
 use crate::store::s3::{S3Store, inspect};
@@ -32,7 +32,7 @@ pub(super) async fn remove_left(
     store: &dyn ObjectStore,
     prefix: &str,
     now: SystemTime,
-    report: &mut Report,
+    report: &mut Findings,
 ) {
     let mut found = Vec::new();
     for name in SCRATCH_NAMES {
@@ -74,7 +74,7 @@ pub(super) async fn abort_left(
     s3: &S3Store,
     prefix: &str,
     now: Option<SystemTime>,
-    report: &mut Report,
+    report: &mut Findings,
 ) {
     let scratch = SCRATCH_NAMES.map(|name| format!("{prefix}{name}"));
     let mut uploads = Vec::new();
@@ -147,7 +147,7 @@ mod tests {
             };
             store.put(request).await.unwrap();
         }
-        let mut report = Report::default();
+        let mut report = Findings::default();
         // The store counts its objects' times in seconds from there.
         remove_left(&store, "p/", SystemTime::UNIX_EPOCH, &mut report).await;
         assert!(report.0.is_empty(), "it may be of a doctor that runs");

@@ -88,9 +88,9 @@ impl Extent {
 
 /// The lines of a report, in their order.
 #[derive(Debug, Default)]
-struct Report(Vec<Finding>);
+struct Findings(Vec<Finding>);
 
-impl Report {
+impl Findings {
     fn ok(&mut self, check: &'static str, found: impl Into<String>) {
         self.add(check, State::Ok, found, None);
     }
@@ -127,7 +127,7 @@ pub fn examine(config: &Config, asked: Examination) -> anyhow::Result<Vec<Findin
             "--delete-scratch deletes, and a read-only mount may not: leave --read-only away"
         );
     }
-    let mut report = Report::default();
+    let mut report = Findings::default();
     for note in config.capped.iter().chain(&config.notes) {
         report.warn("configuration", note.clone(), "change the setting");
     }

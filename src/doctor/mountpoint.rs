@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::Method;
 
-use super::{Report, containers, shown};
+use super::{Findings, containers, shown};
 use crate::config::Config;
 use crate::session::control::answers::{FuseStatus, Status};
 use crate::session::control::client::{AskError, ask_within};
@@ -19,7 +19,7 @@ use crate::session::{
 /// A daemon says at once how it is, unless it hangs.
 const SAYS_WITHIN: Duration = Duration::from_secs(2);
 
-pub(super) fn examine(config: &Config, report: &mut Report) {
+pub(super) fn examine(config: &Config, report: &mut Findings) {
     let path = &config.mountpoint;
     let mounted = match check_mountpoint(config) {
         Ok(path) => {
@@ -72,7 +72,7 @@ fn advice(error: &MountpointError) -> String {
 }
 
 /// What kernel and daemon agreed on, as the daemon has it.
-fn negotiated(config: &Config, report: &mut Report) {
+fn negotiated(config: &Config, report: &mut Findings) {
     // Its daemon may have been started with another name, or elsewhere.
     let Ok(Some(named)) = place::socket_of(config) else {
         return;
@@ -111,7 +111,7 @@ fn negotiated(config: &Config, report: &mut Report) {
 }
 
 /// Whether one mount lies on another.
-fn stacked(path: &Path, report: &mut Report) {
+fn stacked(path: &Path, report: &mut Findings) {
     let Ok(entries) = mounts_of("self") else {
         return;
     };
@@ -127,7 +127,7 @@ fn stacked(path: &Path, report: &mut Report) {
 }
 
 /// Files in the bare directory that the mount hides.
-fn hidden(path: &Path, report: &mut Report) {
+fn hidden(path: &Path, report: &mut Findings) {
     match BareDirectory::open(path).and_then(|bare| bare.files()) {
         Ok(files) if files.is_none() => report.ok("hidden files", "none under the mount"),
         Ok(files) => report.warn(

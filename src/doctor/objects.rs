@@ -3,7 +3,7 @@
 use futures::{StreamExt, stream};
 
 use super::keys::Keys;
-use super::{Extent, NO_ANSWER, Report};
+use super::{Extent, Findings, NO_ANSWER};
 use crate::config::Config;
 use crate::files::ContentTypes;
 use crate::namespace::Name;
@@ -28,7 +28,7 @@ pub(super) async fn examine(
     config: &Config,
     first: ListAnswer,
     extent: Extent,
-    report: &mut Report,
+    report: &mut Findings,
 ) {
     let mut keys = Keys::new(config, extent);
     let mut types = match ContentTypeCheck::new(config, extent) {
@@ -78,7 +78,7 @@ pub(super) async fn examine(
 }
 
 /// Below the prefix, and in the bucket's root, which others may mount.
-async fn executed(store: &dyn ObjectStore, config: &Config, report: &mut Report) {
+async fn executed(store: &dyn ObjectStore, config: &Config, report: &mut Findings) {
     let places = [
         (config.prefix.as_str(), "the root of what is mounted"),
         ("", "the bucket's root"),
@@ -190,7 +190,7 @@ impl ContentTypeCheck {
         }
     }
 
-    fn report(self, report: &mut Report) {
+    fn report(self, report: &mut Findings) {
         const CHECK: &str = "content types";
         let asked = self.asked;
         if let Some(error) = self.failed {
@@ -235,7 +235,7 @@ mod tests {
         let source = ConfigSource::new(target, None, Options::default(), "/".into()).unwrap();
         let first = ListRequest::page("", FoldDirectories::No, None);
         let first = store.list(first).await.unwrap();
-        let mut report = Report::default();
+        let mut report = Findings::default();
         examine(store, &source.load().unwrap(), first, extent, &mut report).await;
         report.0
     }

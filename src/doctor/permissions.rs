@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::{NO_ANSWER, Report};
+use super::{Findings, NO_ANSWER};
 use crate::session::abilities;
 use crate::store::permissions;
 use crate::store::{
@@ -30,7 +30,7 @@ pub(super) fn scratch_key(prefix: &str, name: &str) -> Key {
 pub(super) async fn examine(
     store: &dyn ObjectStore,
     prefix: &str,
-    report: &mut Report,
+    report: &mut Findings,
 ) -> Option<SystemTime> {
     let tried = Tried {
         store,
@@ -59,7 +59,7 @@ struct Tried<'a> {
     key: Key,
     copy: Key,
     tagged: Key,
-    report: &'a mut Report,
+    report: &'a mut Findings,
 }
 
 impl Tried<'_> {
@@ -275,7 +275,7 @@ impl Tried<'_> {
     }
 }
 
-async fn conditions(store: &dyn ObjectStore, prefix: &str, report: &mut Report) {
+async fn conditions(store: &dyn ObjectStore, prefix: &str, report: &mut Findings) {
     let probed = abilities(store, prefix).await;
     for key in probed.unanswered {
         // One that lands later is deleted by the next doctor.

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{NO_ANSWER, Report};
+use super::{Findings, NO_ANSWER};
 use crate::namespace::is_scratch;
 use crate::store::{
     DeleteRequest, FoldDirectories, ListProgress, ListRequest, ListedObject, ObjectStore,
@@ -33,7 +33,7 @@ pub(super) async fn examine(
     store: &dyn ObjectStore,
     prefix: &str,
     (now, left): (SystemTime, LeftScratch),
-    report: &mut Report,
+    report: &mut Findings,
 ) {
     const CHECK: &str = "scratch copies";
     let all = match listed(store, prefix).await {
@@ -132,7 +132,7 @@ mod tests {
     ];
 
     async fn examined(store: &Memory, age: Duration, left: LeftScratch) -> (State, Vec<String>) {
-        let mut report = Report::default();
+        let mut report = Findings::default();
         // The store counts its objects' times in seconds from there.
         let now = SystemTime::UNIX_EPOCH + age;
         examine(store, "p/", (now, left), &mut report).await;

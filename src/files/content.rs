@@ -103,7 +103,7 @@ impl Content {
             return None;
         }
         let first = top.base.sealed().unwrap_or(top);
-        let prior = if first.sent.set_maybe() {
+        let prior = if first.sent.mark_maybe_sent() {
             PriorAttempt::Maybe
         } else {
             PriorAttempt::None

@@ -39,12 +39,12 @@ pub struct SealedStage {
     /// What a whole replacement takes the place of, where that is known.
     pub known: WriteCondition,
     /// Whether the store may have it already.
-    pub sent: Sent,
+    pub sent: UploadHistory,
 }
 
 /// Whether an upload was begun, by this daemon or an earlier one.
 #[derive(Debug, Default)]
-pub struct Sent {
+pub struct UploadHistory {
     maybe: AtomicBool,
     recorded: Mutex<Recorded>,
     /// The attributes that each attempt stores, or may have stored.
@@ -66,7 +66,7 @@ struct Recorded {
 /// So many headers are kept that an upload may have been begun with: the first, and the latest.
 const ATTEMPTED_LIMIT: usize = 16;
 
-impl Sent {
+impl UploadHistory {
     /// As the journal has it of a predecessor, which may have begun with each of the headers.
     pub fn maybe(sealed: &SealRecord) -> Self {
         let begun_with = sealed.attempted.iter().chain([&sealed.headers]);
@@ -86,7 +86,7 @@ impl Sent {
 
     pub fn copy(&self) -> Self {
         Self {
-            maybe: AtomicBool::new(self.is_maybe()),
+            maybe: AtomicBool::new(self.is_maybe_sent()),
             recorded: Mutex::new(self.recorded.lock().clone()),
             stores: Mutex::new(self.stores.lock().clone()),
             failed_copies: AtomicU32::default(),
@@ -94,12 +94,12 @@ impl Sent {
         }
     }
 
-    pub fn is_maybe(&self) -> bool {
+    pub fn is_maybe_sent(&self) -> bool {
         self.maybe.load(Ordering::Relaxed)
     }
 
     /// Whether it was so before.
-    pub fn set_maybe(&self) -> bool {
+    pub fn mark_maybe_sent(&self) -> bool {
         self.maybe.swap(true, Ordering::Relaxed)
     }
 
@@ -108,7 +108,7 @@ impl Sent {
     pub fn replace_recorded(&self, headers: &ObjectHeaders) -> Vec<ObjectHeaders> {
         let mut recorded = self.recorded.lock();
         let before = recorded.last.replace(headers.clone()).unwrap_or_default();
-        if self.is_maybe() && before != *headers {
+        if self.is_maybe_sent() && before != *headers {
             recorded.attempted.retain(|other| *other != before);
             recorded.attempted.push(before);
             if recorded.attempted.len() > ATTEMPTED_LIMIT {
@@ -237,7 +237,7 @@ impl LowerLayer {
             base: sealed.base.unsent(),
             condition: sealed.condition.clone(),
             known: sealed.known.clone(),
-            sent: Sent::default(),
+            sent: UploadHistory::default(),
         }))
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::conditions::{condition_of, condition_over, known_under_name};
 use super::file::OpenFile;
-use super::layers::{LowerLayer, SealedStage, Sent};
+use super::layers::{LowerLayer, SealedStage, UploadHistory};
 use crate::error::FsError;
 use crate::journal::SealedBase;
 use crate::namespace::LocalState;
@@ -54,7 +54,7 @@ impl OpenFile {
         let below = content.base.sealed().cloned();
         // Nor can what is not here be copied.
         let stands = |below: &Arc<SealedStage>| {
-            below.sent.is_maybe() || below.stage.file().offloaded().has_any()
+            below.sent.is_maybe_sent() || below.stage.file().offloaded().has_any()
         };
         let below = below.filter(|below| !stands(below));
         let (condition, known) = match &below {
@@ -81,7 +81,7 @@ impl OpenFile {
             base,
             condition,
             known,
-            sent: Sent::default(),
+            sent: UploadHistory::default(),
         });
         content.stage = None;
         content.base = LowerLayer::Sealed(sealed.clone());
@@ -127,8 +127,8 @@ impl OpenFile {
         let mut content = self.edit();
         // What lies over another is sent once that one is done, and said to be over its object then.
         let sent = match sealed.base {
-            SealedBase::Stage(_) => Sent::default(),
-            SealedBase::Empty | SealedBase::Object(_) => Sent::maybe(&sealed),
+            SealedBase::Stage(_) => UploadHistory::default(),
+            SealedBase::Empty | SealedBase::Object(_) => UploadHistory::maybe(&sealed),
         };
         let base = match sealed.base.clone() {
             SealedBase::Empty => LowerLayer::Empty,
@@ -237,7 +237,7 @@ impl OpenFile {
                 base: LowerLayer::Object(object),
                 condition,
                 known,
-                sent: Sent::default(),
+                sent: UploadHistory::default(),
             });
             content.base = LowerLayer::Sealed(over.clone());
             return Some(over);
@@ -312,7 +312,7 @@ impl OpenFile {
     pub fn shadows_object(&self) -> bool {
         let name = self.content.lock().name;
         let sealed = self.sealed_stages();
-        name == NameState::TakenOver || sealed.iter().any(|sealed| sealed.sent.is_maybe())
+        name == NameState::TakenOver || sealed.iter().any(|sealed| sealed.sent.is_maybe_sent())
     }
 
     /// Whether it has taken the name of an object that the store may have still.
@@ -322,7 +322,7 @@ impl OpenFile {
 
     /// What the sealed stages take the place of under the name: after a restart the inode
     /// knows nothing of it.
-    pub fn lies_over(&self) -> WriteCondition {
+    pub fn replaced_version(&self) -> WriteCondition {
         let sealed = self.sealed_stages();
         let lowest = sealed.first();
         lowest.map_or(WriteCondition::IfAbsent, |lowest| lowest.known.clone())
@@ -331,7 +331,7 @@ impl OpenFile {
     /// Whether an upload that was begun replaces whatever is there when it lands.
     pub fn sends_whatever_is_there(&self) -> bool {
         let sealed = self.sealed_stages();
-        let mut sent = sealed.iter().filter(|sealed| sealed.sent.is_maybe());
+        let mut sent = sealed.iter().filter(|sealed| sealed.sent.is_maybe_sent());
         sent.any(|sealed| sealed.condition == WriteCondition::Always)
     }
 
@@ -508,7 +508,7 @@ mod tests {
         file.start_over(Intent::Exclusive).unwrap();
         file.write(0, b"first version").unwrap();
         let first = sealed(&file);
-        first.sent.set_maybe();
+        first.sent.mark_maybe_sent();
         for text in [b"SECOND", b"THIRD "] {
             file.write(0, text).unwrap();
             sealed(&file);
@@ -557,7 +557,7 @@ mod tests {
         file.replaced(object("1", 13));
         file.write(0, b"EDIT").unwrap();
         let edit = sealed(&file);
-        edit.sent.set_maybe();
+        edit.sent.mark_maybe_sent();
         file.start_over(Intent::Replace).unwrap();
         file.write(0, b"whole").unwrap();
         sealed(&file);
@@ -577,7 +577,7 @@ mod tests {
         file.start_over(Intent::Exclusive).unwrap();
         file.write(0, b"first version").unwrap();
         let first = sealed(&file);
-        first.sent.set_maybe();
+        first.sent.mark_maybe_sent();
         file.start_over(Intent::Replace).unwrap();
         file.write(0, b"whole").unwrap();
         sealed(&file);

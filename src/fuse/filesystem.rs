@@ -21,7 +21,7 @@ use super::call::{Call, Operation};
 use super::in_flight::Locked;
 use super::negotiate::Listings;
 use super::pending::PendingReply;
-use super::reply::{Listed, XattrAnswer, add_listed, give_or_refuse};
+use super::reply::{Listed, XattrAnswer, add_listed, reply_or_error};
 use super::{Adapter, convert, negotiate};
 use crate::error::FsError;
 use crate::namespace::Name;
@@ -364,7 +364,7 @@ impl Filesystem for Adapter {
         let ops = self.ops.clone();
         // Nobody waits for it.
         self.run(req, call, None, async move {
-            give_or_refuse(reply, call, ops::release(&ops, handle(fh)).await)
+            reply_or_error(reply, call, ops::release(&ops, handle(fh)).await)
         });
     }
 

@@ -38,7 +38,7 @@ use fuser::{Request, RequestId};
 use futures::FutureExt;
 use in_flight::{InFlightGuard, Interruptible};
 use pending::{Outcome, PendingReply};
-use reply::{Refusable, ReplyOf, give_or_refuse};
+use reply::{Refusable, ReplyOf, reply_or_error};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -123,7 +123,7 @@ impl Adapter {
         let barrier = self.watched.barrier.clone();
         let thread = convert::caller(request).thread;
         let answer = async move {
-            let carried_out = async {
+            let executed = async {
                 let _passing = match call.effect {
                     Effect::ChangesByPath => {
                         let by_writer = || is_by_writer(&ops, thread, call.changed_by_writer());
@@ -134,9 +134,9 @@ impl Adapter {
                 requests.detached_ended(call.locked, &*pending).await?;
                 operation.await
             };
-            let outcome = carried_out.await;
+            let outcome = executed.await;
             match (pending.take(), outcome) {
-                (Some(reply), outcome) => give_or_refuse(reply, call, outcome),
+                (Some(reply), outcome) => reply_or_error(reply, call, outcome),
                 (None, Ok(given)) => given.give_back(&ops).await,
                 (None, Err(error)) => {
                     tracing::debug!(%error, "ended after its caller was killed");
@@ -171,7 +171,7 @@ impl Adapter {
         let span = call.span().entered();
         let mut waits = None;
         self.contained(call, || match operation() {
-            Some(outcome) => give_or_refuse(reply, call, outcome),
+            Some(outcome) => reply_or_error(reply, call, outcome),
             None => waits = Some(reply),
         });
         if waits.is_some() {

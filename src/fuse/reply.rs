@@ -57,7 +57,7 @@ pub trait ReplyOf<T>: Refusable {
 }
 
 /// The answer to a request, whatever its operation came to.
-pub fn give_or_refuse<T>(reply: impl ReplyOf<T>, call: Call, outcome: Result<T, FsError>) {
+pub fn reply_or_error<T>(reply: impl ReplyOf<T>, call: Call, outcome: Result<T, FsError>) {
     match outcome {
         Ok(outcome) => reply.give(outcome),
         Err(error) => reply.refuse(call.errno_logged(&error)),

@@ -41,7 +41,7 @@ use crate::vocabulary::StageId;
 pub struct Journal {
     log: RecordLog<JournalState>,
     numbers: sent::Numbers,
-    all_noted: sent::AllNoted,
+    all_noted: sent::CompleteFlag,
 }
 
 /// What the records come to.
@@ -66,7 +66,7 @@ impl Journal {
         let mut replayed: Replayed<JournalState> = read(path)?;
         let live = &mut replayed.state;
         live.keep_damaged(path);
-        let all_noted = sent::AllNoted::beside(path);
+        let all_noted = sent::CompleteFlag::beside(path);
         let boot = live.sent.begin(is_new, live.damage.is_empty(), &all_noted);
         let numbers = sent::Numbers::after(&live.sent);
         let log = RecordLog::resume(path, replayed)?;

@@ -57,13 +57,13 @@ impl Numbers {
 /// carried out is in it. On a full disk a file can be taken away, where no record can be
 /// added.
 #[derive(Debug)]
-pub(super) struct AllNoted {
+pub(super) struct CompleteFlag {
     path: PathBuf,
     /// This daemon has sent a change that the journal does not have.
     lacks_own: Mutex<bool>,
 }
 
-impl AllNoted {
+impl CompleteFlag {
     pub fn beside(journal: &Path) -> Self {
         Self {
             path: journal.with_extension("all-sent"),
@@ -115,7 +115,7 @@ impl SentChanges {
         &mut self,
         is_new: bool,
         is_undamaged: bool,
-        all_noted: &AllNoted,
+        all_noted: &CompleteFlag,
     ) -> Option<Record> {
         let is_whole = all_noted.is_there() && is_undamaged;
         self.forget_over(now_ms());

@@ -33,16 +33,16 @@ impl StoreLog for Journal {
         }
     }
 
-    fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()> {
+    fn expect_late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()> {
         let (key, objects) = (key.clone(), objects.to_vec());
         self.append(Record::Late { key, objects }, Durable::No)
     }
 
-    fn late_over(&self, key: &Key) {
+    fn forget_late(&self, key: &Key) {
         self.append_or_log(Record::LateOver { key: key.clone() });
     }
 
-    fn late_wanted(&self, key: &Key) -> io::Result<()> {
+    fn keep_late(&self, key: &Key) -> io::Result<()> {
         self.append(Record::LateOver { key: key.clone() }, Durable::Yes)
     }
 

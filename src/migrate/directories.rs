@@ -6,8 +6,8 @@
 use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::bring::Bringing;
 use super::entry::{Object, Stat};
+use super::export_run::ExportRun;
 use super::failures::NotMoved;
 use super::fetch::Fetcher;
 use super::local_file::blocking;
@@ -32,11 +32,11 @@ type Owned = (Object, Ownership);
 
 /// Makes the directories that differ, each private from its beginning.
 pub async fn own(
-    bringing: &mut Bringing<'_>,
+    run: &mut ExportRun<'_>,
     directories: Spill<Marked>,
 ) -> anyhow::Result<Spill<Owned>> {
-    let mut owned = Spill::new(bringing.scratch, "directories")?;
-    let fetcher = bringing.fetcher;
+    let mut owned = Spill::new(run.scratch, "directories")?;
+    let fetcher = run.fetcher;
     let asked = stream::iter(directories.read()?).map(|marked| async move {
         let marked = marked?;
         let is_equal = marked.equal.is_some();
@@ -50,8 +50,8 @@ pub async fn own(
             Ok(ownership) => ownership,
             Err(failed) => {
                 let line = failed.line(&marker.path);
-                bringing.failures.add(&line);
-                bringing.report.line(&line)?;
+                run.failures.add(&line);
+                run.report.line(&line)?;
                 continue;
             }
         };
@@ -91,27 +91,27 @@ async fn ownership(fetcher: &Fetcher, marked: &Marked) -> Result<Ownership, NotM
 }
 
 /// Gives every directory what it is to have, those in it first.
-pub async fn give(bringing: &mut Bringing<'_>, owned: Spill<Owned>) -> anyhow::Result<()> {
+pub async fn give(run: &mut ExportRun<'_>, owned: Spill<Owned>) -> anyhow::Result<()> {
     let mut above: Vec<Owned> = Vec::new();
     for next in owned.read()? {
         let next = next?;
         let is_over = |it: &mut Owned| !next.0.path.starts_with(it.0.path.as_str());
         while let Some(owned) = above.pop_if(is_over) {
-            give_one(bringing, owned).await?;
+            give_one(run, owned).await?;
         }
         above.push(next);
     }
     while let Some(owned) = above.pop() {
-        give_one(bringing, owned).await?;
+        give_one(run, owned).await?;
     }
     Ok(())
 }
 
-async fn give_one(bringing: &mut Bringing<'_>, (marker, ownership): Owned) -> anyhow::Result<()> {
-    let (tree, path) = (bringing.fetcher.tree.clone(), marker.path.clone());
+async fn give_one(run: &mut ExportRun<'_>, (marker, ownership): Owned) -> anyhow::Result<()> {
+    let (tree, path) = (run.fetcher.tree.clone(), marker.path.clone());
     match blocking(move || tree.give_directory(&path, &ownership)).await {
         Ok(Some(stat)) => {
-            let judge = &bringing.fetcher.judge;
+            let judge = &run.fetcher.judge;
             if let Some(checkpoint) = &judge.checkpoint {
                 checkpoint.note_equal(&marker.path, judge.equal(&stat, &marker));
             }
@@ -120,8 +120,8 @@ async fn give_one(bringing: &mut Bringing<'_>, (marker, ownership): Owned) -> an
         Ok(None) => {}
         Err(error) => {
             let line = NotMoved::from(error).line(&marker.path);
-            bringing.failures.add(&line);
-            bringing.report.line(&line)?;
+            run.failures.add(&line);
+            run.report.line(&line)?;
         }
     }
     Ok(())

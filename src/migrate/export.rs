@@ -8,9 +8,9 @@ use std::time::Instant;
 use anyhow::Context;
 use rustix::fs::FlockOperation;
 
-use super::bring::Bringing;
 use super::connect::connect;
 use super::directories::{give, own};
+use super::export_run::ExportRun;
 use super::failures::Failures;
 use super::fetch::Fetcher;
 use super::guards;
@@ -121,7 +121,7 @@ async fn act(
         ..
     } = planned;
     begin(job.operator, &counts);
-    let mut bringing = Bringing {
+    let mut bringing = ExportRun {
         fetcher,
         scratch,
         report,

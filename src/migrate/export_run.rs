@@ -20,7 +20,7 @@ use super::spill::Spill;
 const OBJECTS_AT_ONCE: usize = 16;
 
 /// Brings what a plan has.
-pub struct Bringing<'a> {
+pub struct ExportRun<'a> {
     pub fetcher: &'a Fetcher,
     pub scratch: &'a Path,
     pub report: &'a mut Report,
@@ -37,7 +37,7 @@ struct Later {
     unfinished: Vec<String>,
 }
 
-impl Bringing<'_> {
+impl ExportRun<'_> {
     /// Brings everything. Returns what is to be deleted. Errors: the disk's.
     pub async fn all(
         &mut self,
@@ -54,7 +54,7 @@ impl Bringing<'_> {
             unfinished: Vec::new(),
         };
         self.bring(first, &mut later).await?;
-        match self.keeps_what_is_in_the_way(removals.len()) {
+        match self.why_not_remove(removals.len()) {
             None => {
                 self.remove_first(removals).await?;
                 self.bring(blocked, &mut later).await?;
@@ -99,7 +99,7 @@ impl Bringing<'_> {
         Ok(())
     }
 
-    fn keeps_what_is_in_the_way(&self, removals: u64) -> Option<(&'static str, Again)> {
+    fn why_not_remove(&self, removals: u64) -> Option<(&'static str, Again)> {
         if self.failures.any() {
             return Some(("something was not fetched", Again::Helps));
         }

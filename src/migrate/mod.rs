@@ -14,7 +14,6 @@
 //! - Nothing is deleted where a part of the directory could not be looked at.
 
 mod action;
-mod bring;
 mod checkpoint;
 mod connect;
 mod delete_objects;
@@ -22,6 +21,7 @@ mod described;
 mod directories;
 mod entry;
 mod export;
+mod export_run;
 mod failures;
 mod fetch;
 mod guards;

@@ -14,8 +14,8 @@ use super::proof::Proof;
 use super::report::{Again, Done, Line};
 use super::sent_bytes::{ObjectWay, SentBytes, SentObject};
 use crate::store::{
-    Affected, CopyRequest, ETag, GetRequest, HeadRequest, Key, LeftOut, ObjectHeaders, ObjectMeta,
-    Placement, StoreError, StoreErrorKind, StoreOp, WriteCondition,
+    Affected, CopyRequest, ETag, GetRequest, HeadRequest, Key, ObjectHeaders, ObjectMeta,
+    Placement, SkippedRequests, StoreError, StoreErrorKind, StoreOp, WriteCondition,
 };
 
 /// Longest object that is read at once, with its headers.
@@ -30,7 +30,7 @@ pub struct Mover {
     copy_limit_bytes: u64,
     /// Whether the store copies between the buckets itself.
     copies: bool,
-    refused_copies: LeftOut,
+    refused_copies: SkippedRequests,
     copy_conditions: Tried,
     told_of_tags: AtomicBool,
 }
@@ -56,7 +56,7 @@ impl Mover {
             judge,
             copy_limit_bytes,
             copies,
-            refused_copies: LeftOut::default(),
+            refused_copies: SkippedRequests::default(),
             copy_conditions: Tried::default(),
             told_of_tags: AtomicBool::new(false),
         }
@@ -73,7 +73,7 @@ impl Mover {
             return Line::error(&object.path, NOT_TRIED);
         }
         let source = self.source().key_of(&object.path);
-        let brought = match self.copies && !self.refused_copies.has(&source) {
+        let brought = match self.copies && !self.refused_copies.skips(&source) {
             true => match self.copied(object, replaces).await {
                 Err(Failed::NotCopied) => self.sent(object, replaces).await,
                 Err(Failed::RefusesCopy(error)) => {

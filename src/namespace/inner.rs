@@ -116,7 +116,7 @@ impl Inner {
     }
 
     /// The inode is dormant, and the kernel may forget it where it knows too many.
-    pub fn went_dormant(&mut self, ino: Ino) {
+    pub fn note_dormant(&mut self, ino: Ino) {
         if self.slots.len() + self.dormant.len() <= self.known_limit {
             return;
         }

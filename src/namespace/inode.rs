@@ -149,7 +149,7 @@ impl InodeState {
 
     /// Whether nothing is known of a file that the store would not tell, but for when an
     /// application has changed its attributes last: what came of that is stored.
-    pub fn is_what_the_store_tells(&self) -> bool {
+    pub fn has_nothing_local(&self) -> bool {
         let Overrides {
             mode,
             uid,

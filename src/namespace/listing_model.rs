@@ -44,11 +44,11 @@ impl StoreLog for NoLog {
     }
 
     fn settled(&self, _: &[Key]) {}
-    fn late(&self, _: &Key, _: &[LateObject]) -> io::Result<()> {
+    fn expect_late(&self, _: &Key, _: &[LateObject]) -> io::Result<()> {
         Ok(())
     }
-    fn late_over(&self, _: &Key) {}
-    fn late_wanted(&self, _: &Key) -> io::Result<()> {
+    fn forget_late(&self, _: &Key) {}
+    fn keep_late(&self, _: &Key) -> io::Result<()> {
         Ok(())
     }
     fn upload_begun(&self, _: Key, _: UploadId) {}

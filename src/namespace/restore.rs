@@ -220,7 +220,7 @@ impl Inner {
             };
             let is_awake = self.slots.contains_key(&ino);
             if is_awake && self.put_to_sleep(ino) {
-                self.went_dormant(ino);
+                self.note_dormant(ino);
             } else if is_awake {
                 self.awake.push_back(ino);
             }
@@ -236,7 +236,7 @@ impl Inner {
             && slot.pins == 0
             && slot.entries.all().is_empty()
             && Arc::strong_count(&slot.inode) == 1
-            && slot.inode.state().is_what_the_store_tells();
+            && slot.inode.state().has_nothing_local();
         let place = slot.place.as_ref().filter(|_| is_only_the_kernels);
         let Some((parent, name)) = place else {
             return false;

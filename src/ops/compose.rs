@@ -57,7 +57,7 @@ impl Ops {
             stage_factory: core.stage_factory,
             subtrees: core.subtrees,
             predecessor: core.predecessor,
-            carried_out: core.carried_out,
+            executed: core.executed,
             files: core.files,
             attributes: core.attributes,
         }
@@ -82,7 +82,7 @@ impl Renames {
             files: core.files.clone(),
             subtrees: core.subtrees.clone(),
             predecessor: core.predecessor.clone(),
-            carried_out: core.carried_out.clone(),
+            executed: core.executed.clone(),
             rebase: self.rebase.clone(),
             mounted_at: core.mounted_at,
             log: self.log.clone(),

@@ -14,7 +14,7 @@ use super::file_remover::FileRemover;
 use super::node_maker::NodeMaker;
 use super::object_copier::ObjectCopier;
 use super::rename::{ObjectCopies, Rebase, RenameLog};
-use super::resent::CarriedOut;
+use super::resent::ExecutedRequests;
 use super::{Controls, OpsSettings, Parts};
 use crate::files::{
     AttributeView, AwaitedOpens, Durability, Handles, NamedOpens, OpenFiles, StageFactory,
@@ -42,7 +42,7 @@ pub struct CoreParts {
     pub stage_factory: Arc<StageFactory>,
     pub subtrees: Arc<SubtreeLocks>,
     pub predecessor: Arc<Predecessor>,
-    pub carried_out: Arc<CarriedOut>,
+    pub executed: Arc<ExecutedRequests>,
     pub files: Arc<OpenFiles>,
     pub attributes: Arc<AttributeView>,
 }
@@ -55,7 +55,7 @@ impl CoreParts {
             keys: namespace.keys().clone(),
             session_log: parts.session_log.clone(),
         });
-        let carried_out = Arc::new(CarriedOut::new(parts.session_log.clone()));
+        let executed = Arc::new(ExecutedRequests::new(parts.session_log.clone()));
         let attributes = AttributeView {
             namespace: namespace.clone(),
             fixed: settings.attributes,
@@ -77,7 +77,7 @@ impl CoreParts {
             scratch: parts.scratch,
             subtrees: SubtreeLocks::new(namespace.table().clone(), settings.max_wait),
             predecessor: Arc::new(predecessor),
-            carried_out,
+            executed,
             files: Arc::new(OpenFiles::new(namespace.clone(), stage_factory.clone())),
             attributes: Arc::new(attributes),
             namespace,
@@ -189,7 +189,7 @@ impl CoreParts {
             files: self.files.clone(),
             named_opens: named_opens.clone(),
             predecessor: self.predecessor.clone(),
-            carried_out: self.carried_out.clone(),
+            executed: self.executed.clone(),
             uploads: uploads.clone(),
             deletes: deletes.clone(),
         }
@@ -199,7 +199,7 @@ impl CoreParts {
         ObjectCopier {
             namespace: self.namespace.clone(),
             attributes: self.attributes.clone(),
-            carried_out: self.carried_out.clone(),
+            executed: self.executed.clone(),
             copier: self.copier.clone(),
             uploads: uploads.clone(),
             deletes: deletes.clone(),
@@ -285,7 +285,7 @@ impl CoreParts {
         Arc::new(RenameLog {
             stage_factory: self.stage_factory.clone(),
             durability: self.durability,
-            carried_out: self.carried_out.clone(),
+            executed: self.executed.clone(),
             finished: Mutex::default(),
         })
     }

@@ -1,7 +1,7 @@
 //! create and mknod: a file on a name that is free.
 
 use super::Ops;
-use super::entry::{Entry, give_entry};
+use super::entry::{Entry, reply_entry};
 use super::file_maker::{Exclusive, ExclusiveCreate, NewFile};
 use super::open::{Opened, Truncate, open};
 use super::special_files::SpecialFile;
@@ -62,7 +62,7 @@ pub async fn create(
             } = request;
             let opened = open(ops, inode.ino, mode, truncate, maker).await?;
             return Ok(Created {
-                entry: give_entry(&inode, &ops.attributes),
+                entry: reply_entry(&inode, &ops.attributes),
                 opened,
             });
         }
@@ -88,7 +88,7 @@ pub async fn create(
         (Some(made), request.maker),
     );
     Ok(Created {
-        entry: give_entry(&inode, &ops.attributes),
+        entry: reply_entry(&inode, &ops.attributes),
         opened,
     })
 }
@@ -110,7 +110,7 @@ pub async fn mknod(
         let (parent, _subtrees) = ops.name_changes.begin(parent, name, attempt).await?;
         let making = (special, permissions, maker);
         let node = ops.node_maker.make_special(&parent, name, making).await?;
-        return Ok(give_entry(&node, &ops.attributes));
+        return Ok(reply_entry(&node, &ops.attributes));
     }
     let parent = ops
         .name_changes
@@ -118,7 +118,7 @@ pub async fn mknod(
         .await?;
     match ops.namespace.lookup(&parent, name).await {
         Ok(inode) if made_before(&inode, maker) => {
-            return Ok(give_entry(&inode, &ops.attributes));
+            return Ok(reply_entry(&inode, &ops.attributes));
         }
         Ok(_) => return Err(FsError::EXISTS),
         Err(FsError::NotFound(_)) => {}
@@ -133,7 +133,7 @@ pub async fn mknod(
     };
     let (inode, file, _) = ops.file_maker.make(&parent, name, new).await?;
     ops.files.close(&file, new.mode);
-    Ok(give_entry(&inode, &ops.attributes))
+    Ok(reply_entry(&inode, &ops.attributes))
 }
 
 /// Whether an empty file on the name may be what this very request made, by way

@@ -11,7 +11,7 @@ pub struct Entry {
 }
 
 /// Counts the reference that the kernel gets by it.
-pub fn give_entry(inode: &Pin, attributes: &AttributeView) -> Entry {
+pub fn reply_entry(inode: &Pin, attributes: &AttributeView) -> Entry {
     let table = attributes.namespace.table();
     table.add_lookup(inode.ino);
     table.commit();

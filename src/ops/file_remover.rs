@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::resent::{CarriedOut, Removal};
+use super::resent::{ExecutedRequests, Removal};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{KernelRequest, NamedOpens, OpenFiles, check_awaited};
@@ -19,7 +19,7 @@ pub struct FileRemover {
     pub files: Arc<OpenFiles>,
     pub named_opens: Arc<NamedOpens>,
     pub predecessor: Arc<Predecessor>,
-    pub carried_out: Arc<CarriedOut>,
+    pub executed: Arc<ExecutedRequests>,
     pub uploads: Arc<Uploads>,
     pub deletes: Arc<Deletes>,
 }
@@ -48,11 +48,11 @@ impl FileRemover {
             before_entry_removed(&self.namespace, parent, name).await?;
             let key = self.namespace.child_key(parent.ino, name)?;
             let etag = stored.map(|version| version.etag);
-            let etag = etag.or_else(|| file.lies_over().etag().cloned());
+            let etag = etag.or_else(|| file.replaced_version().etag().cloned());
             // What may be there of an attempt has an ETag that nobody was told.
             let late = self.uploads.late_object(&file).await;
             let now = self.store.time();
-            let pending = match self.carried_out.removal(request, key.clone(), (etag, now)) {
+            let pending = match self.executed.removal(request, key.clone(), (etag, now)) {
                 Removal::Begins(pending) => pending,
                 Removal::Again(pending) => self.deletes.rest_of(pending).await?,
             };

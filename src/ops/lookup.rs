@@ -4,7 +4,7 @@
 //! time to that of the remembered listing.
 
 use super::Ops;
-use super::entry::{Entry, give_entry};
+use super::entry::{Entry, reply_entry};
 use crate::error::FsError;
 use crate::namespace::Name;
 use crate::vocabulary::Ino;
@@ -14,7 +14,7 @@ pub async fn lookup(ops: &Ops, parent: Ino, name: &Name) -> Result<Entry, FsErro
     let parent = ops.namespace.directory(parent)?;
     ops.subtrees.entry_settled(parent.ino, name).await?;
     let inode = ops.namespace.lookup(&parent, name).await?;
-    Ok(give_entry(&inode, &ops.attributes))
+    Ok(reply_entry(&inode, &ops.attributes))
 }
 
 pub fn forget(ops: &Ops, ino: Ino, count: u64) {

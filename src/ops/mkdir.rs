@@ -1,7 +1,7 @@
 //! mkdir: a directory that persists though nothing is in it.
 
 use super::Ops;
-use super::entry::{Entry, give_entry};
+use super::entry::{Entry, reply_entry};
 use crate::error::FsError;
 use crate::files::{Caller, Delivery, check_awaited};
 use crate::namespace::{Name, persist_directory};
@@ -19,7 +19,7 @@ pub async fn mkdir(
     let (parent, _subtrees) = ops.name_changes.begin(parent, name, attempt).await?;
     match ops.namespace.lookup(&parent, name).await {
         Ok(made) if made.kind == Kind::Directory && attempt == Delivery::Resent => {
-            return Ok(give_entry(&made, &ops.attributes));
+            return Ok(reply_entry(&made, &ops.attributes));
         }
         Ok(_) => return Err(FsError::EXISTS),
         Err(FsError::NotFound(_)) => {}
@@ -34,5 +34,5 @@ pub async fn mkdir(
         return Err(error);
     }
     ops.attributes.record_overrides(&dir);
-    Ok(give_entry(&dir, &ops.attributes))
+    Ok(reply_entry(&dir, &ops.attributes))
 }

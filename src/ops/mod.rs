@@ -68,7 +68,7 @@ use file_remover::FileRemover;
 use node_maker::NodeMaker;
 use object_copier::ObjectCopier;
 use rename::{RenameRecovery, Renamer};
-use resent::CarriedOut;
+use resent::ExecutedRequests;
 
 pub use change::Access;
 pub use copy_file_range::{CopyEnd, copy_file_range};
@@ -147,7 +147,7 @@ pub struct Ops {
     stage_factory: Arc<StageFactory>,
     subtrees: Arc<SubtreeLocks>,
     predecessor: Arc<Predecessor>,
-    carried_out: Arc<CarriedOut>,
+    executed: Arc<ExecutedRequests>,
     name_changes: NameChanges,
     dir_reader: DirReader,
     file_maker: FileMaker,
@@ -177,11 +177,11 @@ impl Ops {
         operation: impl Future<Output = Result<T, FsError>>,
         rest: impl Future<Output = Result<T, FsError>>,
     ) -> Result<T, FsError> {
-        if self.carried_out.by_predecessor(request) {
+        if self.executed.by_predecessor(request) {
             return rest.await;
         }
         let outcome = operation.await?;
-        self.carried_out.record(request);
+        self.executed.record(request);
         failpoint::at(Point::RequestDone);
         Ok(outcome)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::resent::CarriedOut;
+use super::resent::ExecutedRequests;
 use crate::error::FsError;
 use crate::files::{AttributeView, KernelRequest, LowerLayer, OpenFile};
 use crate::namespace::Namespace;
@@ -17,7 +17,7 @@ use crate::writeback::{Deletes, Uploads};
 pub struct ObjectCopier {
     pub namespace: Arc<Namespace>,
     pub attributes: Arc<AttributeView>,
-    pub carried_out: Arc<CarriedOut>,
+    pub executed: Arc<ExecutedRequests>,
     pub copier: Arc<Copier>,
     pub uploads: Arc<Uploads>,
     pub deletes: Arc<Deletes>,
@@ -37,7 +37,7 @@ impl ObjectCopier {
         let headers =
             self.attributes
                 .upload_headers(&target.inode, &name, &LowerLayer::Empty, None)?;
-        let begun = self.carried_out.begun(request);
+        let begun = self.executed.begun(request);
         let was_begun = begun.is_some();
         let etag = match begun.filter(|begun| begun.etag_is_known) {
             Some(begun) => begun.etag,
@@ -48,7 +48,7 @@ impl ObjectCopier {
         };
         if !was_begun {
             let basis = || Basis::new(etag.clone(), None);
-            self.carried_out.begin(request, basis);
+            self.executed.begin(request, basis);
         }
         let known = etag.map_or(WriteCondition::IfAbsent, WriteCondition::IfMatch);
         let task = CopyTask {

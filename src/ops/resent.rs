@@ -31,13 +31,13 @@ pub enum Removal {
 
 /// Which requests were carried out, or begun.
 #[derive(Debug)]
-pub struct CarriedOut {
+pub struct ExecutedRequests {
     session_log: Arc<SessionLog>,
     before: Mutex<HashSet<u64>>,
     begun: Mutex<HashMap<u64, Basis>>,
 }
 
-impl CarriedOut {
+impl ExecutedRequests {
     pub fn new(session_log: Arc<SessionLog>) -> Self {
         Self {
             session_log,

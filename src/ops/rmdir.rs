@@ -27,7 +27,7 @@ pub async fn rmdir(
     if dir.kind != Kind::Directory {
         return Err(FsError::NotADirectory);
     }
-    let begun_at = ops.carried_out.begun(request).and_then(|it| it.at());
+    let begun_at = ops.executed.begun(request).and_then(|it| it.at());
     if let Some(begun_at) = begun_at
         && ops.deletes.was_made_since(&dir, begun_at).await?
     {
@@ -37,7 +37,7 @@ pub async fn rmdir(
         return Ok(());
     }
     let at = ops.store.time();
-    ops.carried_out.begin(request, || Basis::new(None, at));
+    ops.executed.begin(request, || Basis::new(None, at));
     check_emptied(&ops.namespace, &ops.store, &dir).await?;
     check_awaited()?;
     before_entry_removed(&ops.namespace, &parent, name).await?;

@@ -75,13 +75,11 @@ pub async fn setattr(
         }
         check_awaited()?;
         let request = caller.request;
-        let since = ops
-            .carried_out
-            .stored_since(request, &inode, &ops.namespace);
+        let since = ops.executed.stored_since(request, &inode, &ops.namespace);
         let change = since.await?.map_or(change, |since| change.rest(&since));
         let (current, _) = ops.attributes.attr(&inode);
         let before = inode.state().overrides.clone();
-        let begin = |inode: &Pin| ops.carried_out.begin_storing(request, inode);
+        let begin = |inode: &Pin| ops.executed.begin_storing(request, inode);
         if apply(&mut inode.state(), &current, &change) {
             let stored = ops.attribute_writer.store_attributes(&inode, &begin, asked);
             if let Err(error) = stored.await {
@@ -93,7 +91,7 @@ pub async fn setattr(
         Ok(ops.attributes.attr(&inode))
     };
     let outcome = outcome.await;
-    if !ops.carried_out.is_superseded(caller.request, &outcome) {
+    if !ops.executed.is_superseded(caller.request, &outcome) {
         return outcome;
     }
     // Of the file as it is known: a question could be ESTALE again.
@@ -154,7 +152,7 @@ async fn truncate(
             (Some(etag), Ok(key)) => ops.store.has_made(&key, etag),
             (None, _) | (_, Err(_)) => false,
         };
-        if ops.carried_out.has_replaced(caller.request, there) && !is_ours {
+        if ops.executed.has_replaced(caller.request, there) && !is_ours {
             // What the predecessor cut may wait for its upload.
             return ops.writeback.persist(&file).await;
         }

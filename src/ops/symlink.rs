@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Ops;
-use super::entry::{Entry, give_entry};
+use super::entry::{Entry, reply_entry};
 use super::node_maker::Node;
 use crate::error::FsError;
 use crate::files::{Caller, Delivery, LowerLayer, check_awaited};
@@ -35,7 +35,7 @@ pub async fn symlink(
     match ops.namespace.lookup(&parent, name).await {
         Ok(made) if made.kind == Kind::Symlink && attempt == Delivery::Resent => {
             return if readlink(ops, made.ino).await? == target {
-                Ok(give_entry(&made, &ops.attributes))
+                Ok(reply_entry(&made, &ops.attributes))
             } else {
                 Err(FsError::EXISTS)
             };
@@ -52,7 +52,7 @@ pub async fn symlink(
         rdev: None,
     };
     let link = ops.node_maker.make(&parent, name, node, maker).await?;
-    Ok(give_entry(&link, &ops.attributes))
+    Ok(reply_entry(&link, &ops.attributes))
 }
 
 /// Errors: `InvalidArgument` for what is no symlink; `Stale`; the store's.

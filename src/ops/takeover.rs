@@ -14,7 +14,7 @@ use crate::write_path::Recovered;
 pub fn take_over(ops: &Ops, mut saved: SessionState, left: Recovered) {
     let _pins = ops.namespace.table().restore(&mut saved);
     ops.namespace.keep_directories();
-    ops.carried_out.restore(&saved);
+    ops.executed.restore(&saved);
     let Recovered {
         mut sealed,
         mut open,

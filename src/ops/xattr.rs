@@ -159,9 +159,7 @@ async fn changeable(
     let inode = ops.namespace.inode(ino)?;
     // All of them are stored as one.
     let asked = ask_attributes(&ops.namespace, &inode).await?;
-    let since = ops
-        .carried_out
-        .stored_since(request, &inode, &ops.namespace);
+    let since = ops.executed.stored_since(request, &inode, &ops.namespace);
     if has_changed(since.await?, name) {
         return Ok(None);
     }
@@ -186,14 +184,14 @@ async fn replace_xattrs(
         state.overrides.ctime = Some(std::time::SystemTime::now());
         before
     };
-    let begin = |inode: &Pin| ops.carried_out.begin_storing(request, inode);
+    let begin = |inode: &Pin| ops.executed.begin_storing(request, inode);
     let stored = ops.attribute_writer.store_attributes(inode, &begin, asked);
     let stored = stored.await;
     if stored.is_err() {
         inode.state().overrides.xattrs = before;
     }
     ops.attributes.record_overrides(inode);
-    if ops.carried_out.is_superseded(request, &stored) {
+    if ops.executed.is_superseded(request, &stored) {
         return Ok(());
     }
     stored

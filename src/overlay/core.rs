@@ -10,8 +10,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
-use super::cut_off::{CutOff, CutOffUploads};
 use super::foreground::Foreground;
+use super::interrupted_uploads::{InterruptedUploads, ResumeUploads};
 use super::marks::{self, Marks, MarksError, Moment, Record, hash_of};
 use super::old_directory::{OldDirectory, OldStat};
 use super::progress::Progress;
@@ -37,7 +37,7 @@ pub struct Parts {
     /// Longest file that is sent in one request, and length of a part.
     pub part_bytes: u64,
     pub markers: Markers,
-    pub cut_off_uploads: CutOffUploads,
+    pub cut_off_uploads: ResumeUploads,
 }
 
 impl fmt::Debug for Parts {
@@ -58,10 +58,10 @@ pub struct Core {
     pub parts: Parts,
     pub old: Arc<OldDirectory>,
     pub marks: RecordLog<Marks>,
-    pub turns: Turns,
+    pub turns: KeyLocks,
     pub foreground: Foreground,
     pub progress: Progress,
-    pub cut_off: CutOff,
+    pub interrupted_uploads: InterruptedUploads,
     /// Directories of which nothing counts any more, since when.
     pub dead: Mutex<HashMap<u64, Moment>>,
     /// Whiteouts were written and not synced. Held while they are.
@@ -83,12 +83,12 @@ pub enum Either<T> {
 
 /// Whose turn it is to change what is under a key.
 #[derive(Debug, Default)]
-pub struct Turns(Mutex<HashMap<u64, Arc<tokio::sync::Mutex<()>>>>);
+pub struct KeyLocks(Mutex<HashMap<u64, Arc<tokio::sync::Mutex<()>>>>);
 
 /// With more, those that nobody has or waits for are dropped.
 const TURNS_KEPT: usize = 64;
 
-impl Turns {
+impl KeyLocks {
     pub async fn take(&self, key: u64) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.0.lock();
@@ -113,10 +113,10 @@ impl Core {
             parts,
             old: Arc::new(old),
             marks,
-            turns: Turns::default(),
+            turns: KeyLocks::default(),
             foreground: Foreground::default(),
             progress,
-            cut_off: CutOff::default(),
+            interrupted_uploads: InterruptedUploads::default(),
             dead: Mutex::default(),
             unsynced: Mutex::default(),
         })

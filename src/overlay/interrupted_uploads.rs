@@ -16,21 +16,23 @@ use crate::store::{
 
 /// Whether an upload that was cut off is resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CutOffUploads {
-    Resumed,
+pub enum ResumeUploads {
+    Yes,
     /// What is stored with an object, which an upload has from its beginning, may have
     /// changed since.
-    BegunAnew,
+    No,
 }
 
 /// Interrupted uploads, by key.
 #[derive(Debug, Default)]
-pub struct CutOff(Mutex<HashMap<Key, UploadId>>);
+pub struct InterruptedUploads {
+    by_key: Mutex<HashMap<Key, UploadId>>,
+}
 
-impl CutOff {
+impl InterruptedUploads {
     /// Returns whether there was none of this key.
     pub fn add(&self, key: Key, upload: UploadId) -> bool {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.by_key.lock();
         let is_first = !waiting.contains_key(&key);
         if is_first {
             waiting.insert(key, upload);
@@ -39,20 +41,20 @@ impl CutOff {
     }
 
     pub fn take(&self, key: &Key) -> Option<UploadId> {
-        self.0.lock().remove(key)
+        self.by_key.lock().remove(key)
     }
 
     /// Those that nobody has taken.
     pub fn take_all(&self) -> Vec<(Key, UploadId)> {
-        self.0.lock().drain().collect()
+        self.by_key.lock().drain().collect()
     }
 }
 
 /// Parts that the store has.
 #[derive(Debug, Default)]
-pub struct PartsThere(HashMap<PartNumber, ListedPart>);
+pub struct UploadedParts(HashMap<PartNumber, ListedPart>);
 
-impl PartsThere {
+impl UploadedParts {
     /// Errors: the store's; the upload is not there any more.
     pub async fn ask(
         store: &dyn ObjectStore,

@@ -54,9 +54,9 @@
 
 mod core;
 mod count;
-mod cut_off;
 mod foreground;
 mod import;
+mod interrupted_uploads;
 mod listing;
 mod marks;
 mod old_directory;
@@ -74,7 +74,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::core::{Describe, Markers, Parts};
-pub use cut_off::CutOffUploads;
+pub use interrupted_uploads::ResumeUploads;
 pub use marks::{MarksError, Phase};
 pub use old_directory::{Marked, OldDirectory, OldStat};
 pub use progress::{ImportState, Progress};
@@ -140,10 +140,10 @@ impl Overlay {
         };
         let counts = core.marks.with(|marks| marks.counts(hash_of(path)));
         let is_long = |stat: OldStat| stat.size_bytes > core.parts.part_bytes;
-        core.parts.cut_off_uploads == CutOffUploads::Resumed
+        core.parts.cut_off_uploads == ResumeUploads::Yes
             && counts
             && matches!(core.old.stat(path), Ok(Some(stat)) if is_long(stat))
-            && core.cut_off.add(key.clone(), upload.clone())
+            && core.interrupted_uploads.add(key.clone(), upload.clone())
     }
 
     /// Sends what is left, until nothing is. Returns once the overlay has ended what tells

@@ -58,7 +58,7 @@ impl Reading {
     pub async fn get_shown(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
         let key = request.key.clone();
         let Some(asked) = request.if_match.clone() else {
-            return self.get_whatever(request).await;
+            return self.get_any_version(request).await;
         };
         if !OldStat::is_etag(&asked) {
             return self.core.parts.store.get(request).await;
@@ -80,7 +80,7 @@ impl Reading {
         Ok(answer)
     }
 
-    async fn get_whatever(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
+    async fn get_any_version(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
         let key = &request.key;
         let get = || self.core.parts.store.get(request.clone());
         let stat = match self.core.either(key, get).await? {

@@ -100,7 +100,7 @@ impl Removals {
                 let request = HeadRequest { key: key.clone() };
                 self.core.parts.store.head(request).await.map(drop)
             };
-            self.core.parts.late.landed(&key, ask).await?;
+            self.core.parts.late.wait_for_late(&key, ask).await?;
         }
         let removal = match &request.if_match {
             None => Removal::Above(request.clone()),
@@ -184,16 +184,16 @@ impl StoreLog for OverlayLog {
         self.journal.settled(keys);
     }
 
-    fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()> {
-        self.journal.late(key, objects)
+    fn expect_late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()> {
+        self.journal.expect_late(key, objects)
     }
 
-    fn late_over(&self, key: &Key) {
-        self.journal.late_over(key);
+    fn forget_late(&self, key: &Key) {
+        self.journal.forget_late(key);
     }
 
-    fn late_wanted(&self, key: &Key) -> io::Result<()> {
-        self.journal.late_wanted(key)
+    fn keep_late(&self, key: &Key) -> io::Result<()> {
+        self.journal.keep_late(key)
     }
 
     fn upload_begun(&self, key: Key, upload: UploadId) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::core::{Core, of_old};
-use super::cut_off::{CutOffUploads, PartsThere};
+use super::interrupted_uploads::{ResumeUploads, UploadedParts};
 use super::old_directory::OldFile;
 use super::reading::Reading;
 use super::versions::Versions;
@@ -83,7 +83,7 @@ impl OldFileSender {
                 condition: WriteCondition::IfAbsent,
             })),
             Err(error) => {
-                self.cut_off(key, upload, &error).await;
+                self.interrupted_uploads(key, upload, &error).await;
                 Err(error)
             }
         }
@@ -95,16 +95,16 @@ impl OldFileSender {
         &self,
         key: &Key,
         headers: ObjectHeaders,
-    ) -> Result<(UploadId, PartsThere), StoreError> {
-        if let Some(upload) = self.core.cut_off.take(key) {
-            match PartsThere::ask(&*self.core.parts.store, key, &upload).await {
+    ) -> Result<(UploadId, UploadedParts), StoreError> {
+        if let Some(upload) = self.core.interrupted_uploads.take(key) {
+            match UploadedParts::ask(&*self.core.parts.store, key, &upload).await {
                 Ok(there) => {
                     tracing::info!(%key, "going on with an upload that was cut off");
                     return Ok((upload, there));
                 }
                 Err(error) => {
                     let is_left = error.kind.is_no_answer();
-                    self.cut_off(key, upload, &error).await;
+                    self.interrupted_uploads(key, upload, &error).await;
                     if is_left {
                         return Err(error);
                     }
@@ -118,14 +118,17 @@ impl OldFileSender {
         let upload = self.core.parts.store.create_multipart(create).await?;
         let uploads = &self.core.parts.uploads;
         uploads.upload_begun(key.clone(), upload.clone());
-        Ok((upload, PartsThere::default()))
+        Ok((upload, UploadedParts::default()))
     }
 
     /// What ends for want of an answer goes on with the next walk; all else is aborted.
-    async fn cut_off(&self, key: &Key, upload: UploadId, error: &StoreError) {
-        let is_resumed = self.core.parts.cut_off_uploads == CutOffUploads::Resumed
+    async fn interrupted_uploads(&self, key: &Key, upload: UploadId, error: &StoreError) {
+        let is_resumed = self.core.parts.cut_off_uploads == ResumeUploads::Yes
             && error.kind.is_no_answer()
-            && self.core.cut_off.add(key.clone(), upload.clone());
+            && self
+                .core
+                .interrupted_uploads
+                .add(key.clone(), upload.clone());
         if !is_resumed {
             self.abort(key, upload).await;
         }
@@ -133,7 +136,7 @@ impl OldFileSender {
 
     /// Aborts what was cut off and is not needed: the old file does not count any more.
     pub async fn abort_left(&self) {
-        for (key, upload) in self.core.cut_off.take_all() {
+        for (key, upload) in self.core.interrupted_uploads.take_all() {
             self.abort(&key, upload).await;
         }
     }
@@ -142,7 +145,7 @@ impl OldFileSender {
         &self,
         key: &Key,
         file: &Arc<OldFile>,
-        (upload, there): (&UploadId, &PartsThere),
+        (upload, there): (&UploadId, &UploadedParts),
     ) -> Result<Vec<CompletedPart>, StoreError> {
         let size = file.stat.size_bytes;
         let part_bytes = part_bytes_of(&self.core, size);

@@ -129,7 +129,7 @@ fn opened(dir: &Path, way: &Arc<Faulty>) -> Arc<OverlayStore> {
         describe: Arc::new(|_, _| ObjectHeaders::default()),
         part_bytes: 5 << 20,
         markers: Markers::Wanted,
-        cut_off_uploads: CutOffUploads::Resumed,
+        cut_off_uploads: ResumeUploads::Yes,
     };
     let old = OldDirectory::new(&path, root);
     let overlay = Overlay::open(parts, old, &dir.join("marks")).unwrap();

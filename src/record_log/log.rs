@@ -76,7 +76,7 @@ impl<S: LogState> RecordLog<S> {
     pub fn resume(path: &Path, replayed: Replayed<S>) -> Result<Self, LogError> {
         let failed = |source| io_error::<S>(path, source);
         let Replayed { state, append_at } = replayed;
-        let same = append_at.map(|at| gone_on_with(path, at, &state));
+        let same = append_at.map(|at| resume_file(path, at, &state));
         let mut file = match same.transpose().map_err(failed)?.flatten() {
             Some(file) => file,
             None => rewrite(path, &state).map_err(failed)?,
@@ -181,7 +181,7 @@ impl<S: LogState> RecordLog<S> {
 
 /// The file as it stands; none where it is a copy of another. What it says outlives a
 /// power loss then, if it has to.
-fn gone_on_with<S: LogState>(
+fn resume_file<S: LogState>(
     path: &Path,
     at: (Header, u64, Chain),
     state: &S,

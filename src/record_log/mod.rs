@@ -23,7 +23,7 @@ pub use log_file::LogFile;
 pub use log_state::{Durable, LogState};
 #[cfg(test)]
 pub use rewrite::write_frames;
-pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};
+pub use rewrite::{rename_over, rewrite, sync_dir, write_beside};
 pub use room::{COMPACT_FROM_BYTES, is_full};
 pub use spare::path_of as spare_of;
 pub use whole::{read_upto, read_whole};

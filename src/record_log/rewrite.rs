@@ -18,11 +18,11 @@ const WRITE_BYTES: usize = 1 << 20;
 /// A file of these records under the path, whole or not at all. Errors: the disk's.
 pub fn rewrite<S: LogState>(path: &Path, state: &S) -> io::Result<LogFile> {
     let mut file = write_beside(path, state)?;
-    put_in_place::<S>(&mut file, path)?;
+    rename_over::<S>(&mut file, path)?;
     Ok(file)
 }
 
-/// A file of these records in the spare, for `put_in_place`. Errors: the disk's.
+/// A file of these records in the spare, for `rename_over`. Errors: the disk's.
 pub fn write_beside<S: LogState>(path: &Path, state: &S) -> io::Result<LogFile> {
     let file = spare::open(path)?;
     let found = file.metadata()?;
@@ -79,7 +79,7 @@ pub fn write_frames<S: LogState>(
 }
 
 /// Gives the spare the name of the file, which becomes the spare. Errors: the disk's.
-pub fn put_in_place<S: LogState>(file: &mut LogFile, path: &Path) -> io::Result<()> {
+pub fn rename_over<S: LogState>(file: &mut LogFile, path: &Path) -> io::Result<()> {
     spare::exchange(path)?;
     at::<S>(Point::CompactRenamed);
     if S::DURABLE == Durable::Yes {

@@ -240,7 +240,7 @@ fn late_objects(journal: &Journal, of_another_place: bool) -> Vec<(Key, LateObje
     let mut late = journal.late_objects();
     if of_another_place {
         for (key, _) in late.drain(..) {
-            journal.late_over(&key);
+            journal.forget_late(&key);
         }
     }
     late

@@ -133,7 +133,7 @@ pub fn run(
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
     let watched_adapter = adapter.watched();
-    let asked = fuse_session::Asked {
+    let asked = fuse_session::MountRequest {
         place: &place,
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),

@@ -10,7 +10,7 @@ use crate::files::ContentTypes;
 use crate::journal::Journal;
 use crate::namespace::{Attributes, Name};
 use crate::overlay::{
-    CutOffUploads, Describe, Marked, Markers, OldDirectory, OldStat, Overlay, Parts, Phase,
+    Describe, Marked, Markers, OldDirectory, OldStat, Overlay, Parts, Phase, ResumeUploads,
 };
 use crate::session::lease;
 use crate::session::mount::FS_TYPE;
@@ -260,8 +260,8 @@ pub fn stack(
             false => Markers::Unwanted,
         },
         cut_off_uploads: match config.attributes.mode {
-            AttributesMode::Fixed => CutOffUploads::Resumed,
-            AttributesMode::Stored => CutOffUploads::BegunAnew,
+            AttributesMode::Fixed => ResumeUploads::Yes,
+            AttributesMode::Stored => ResumeUploads::No,
         },
     };
     let overlay = Arc::new(Overlay::open(parts, old, &marks(config))?);

@@ -16,7 +16,7 @@ use crate::store::{
     CreateMultipartRequest, DeleteQueue, DeleteRequest, ETag, Key, LateChanges, LateObject,
     ObjectHeaders, ObjectStore, PartNumber, PutAnswer, PutRequest, StoreAbilities, StoreError,
     StoreErrorKind, StoreHealth, UploadId, UploadPartRequest, WriteCondition, log_failure,
-    tell_no_copies, tell_refused_bulk_deletes,
+    warn_no_bulk_deletes, warn_no_copies,
 };
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
@@ -140,7 +140,7 @@ pub fn warn_of_refused_writes(probed: &Probed) {
 /// Warns of the conditions that the store does not heed, and of copies.
 pub fn warn_of_missing(abilities: &StoreAbilities) {
     if abilities.copies == Copies::Refused {
-        tell_no_copies(None);
+        warn_no_copies(None);
     }
     let missing = abilities.missing();
     if !missing.is_empty() {
@@ -235,7 +235,7 @@ impl Probe<'_> {
         if left.is_some() || !refusal.kind.is_refusal_of_bulk() {
             return (left, BulkDeletes::Taken);
         }
-        tell_refused_bulk_deletes(&refusal);
+        warn_no_bulk_deletes(&refusal);
         (None, BulkDeletes::Refused)
     }
 
@@ -375,7 +375,7 @@ fn ability<T>(answer: Result<T, StoreError>) -> Ability {
     match answer {
         Ok(_) => Ability::Missing,
         Err(error) => match error.kind {
-            StoreErrorKind::PreconditionFailed if error.is_of_a_look() => Ability::Unknown,
+            StoreErrorKind::PreconditionFailed if error.is_own_check() => Ability::Unknown,
             StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict => Ability::Heeded,
             // Without the condition it was taken.
             StoreErrorKind::Unsupported | StoreErrorKind::Rejected => Ability::Missing,

@@ -28,7 +28,7 @@ pub fn run(args: &[&str]) -> anyhow::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    bail!("'systemctl {}': {}", args.join(" "), said(&output));
+    bail!("'systemctl {}': {}", args.join(" "), one_line(&output));
 }
 
 /// A property of a unit, as it is shown. Errors: as `output`.
@@ -39,8 +39,8 @@ pub fn property(unit: &str, name: &str) -> anyhow::Result<String> {
     Ok(shown.trim().to_owned())
 }
 
-/// What a program said, in a line.
-pub fn said(output: &Output) -> String {
+/// What a program one_line, in a line.
+pub fn one_line(output: &Output) -> String {
     let streams = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
     let lines = streams.iter().flat_map(|text| text.lines());
     let lines: Vec<&str> = lines

@@ -20,7 +20,7 @@ use super::record::{Record, SavedSession};
 use super::session_file::{append, carry_over, push, replayed};
 use super::state::SessionState;
 use crate::record_log::{
-    COMPACT_FROM_BYTES, LogError, LogFile, LogState, io_error, is_full, put_in_place, rewrite,
+    COMPACT_FROM_BYTES, LogError, LogFile, LogState, io_error, is_full, rename_over, rewrite,
     write_beside,
 };
 use crate::task::caught_now;
@@ -388,7 +388,7 @@ impl Kept {
             at = (end, chain);
         }
         new.note_end(new.bytes)?;
-        put_in_place::<SessionState>(&mut new, &self.path)?;
+        rename_over::<SessionState>(&mut new, &self.path)?;
         writer.to = Target::File(new);
         Ok(needed)
     }

@@ -167,7 +167,7 @@ fn of_host(
         wanted,
         is_new: Arc::clone(&is_new),
     }));
-    match service::why_none(&options.name, &options.config_file) {
+    match service::why_no_service(&options.name, &options.config_file) {
         Some(why) => tasks.push(Box::new(Notice {
             name: "service",
             found: Found::Skipped(why),

@@ -25,7 +25,7 @@ const UNITS: &str = "/etc/systemd/system";
 const PROGRAM: &str = "/usr/local/bin/mediafs";
 
 /// Why no service is made here; none where one can be.
-pub fn why_none(name: &str, config_file: &Path) -> Option<String> {
+pub fn why_no_service(name: &str, config_file: &Path) -> Option<String> {
     let by_hand = |why: &str| {
         let is_named = config_files(name).iter().any(|file| file == config_file);
         let how = match is_named {

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Affected, Key, LeftOut, StoreError, StoreErrorKind, StoreOp};
+use super::{Affected, Key, SkippedRequests, StoreError, StoreErrorKind, StoreOp};
 
 /// Whether a store heeds the condition of one kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -161,12 +161,12 @@ impl StoreAbilities {
 }
 
 /// To be told once a mount.
-pub fn tell_refused_bulk_deletes(refusal: &StoreError) {
+pub fn warn_no_bulk_deletes(refusal: &StoreError) {
     tracing::warn!(error = %refusal, "this store refuses bulk deletes: objects are deleted one by one");
 }
 
 /// To be told once a mount.
-pub fn tell_no_copies(refusal: Option<&StoreError>) {
+pub fn warn_no_copies(refusal: Option<&StoreError>) {
     let error = refusal.map(tracing::field::display);
     tracing::warn!(
         error,
@@ -178,8 +178,8 @@ pub fn tell_no_copies(refusal: Option<&StoreError>) {
 #[derive(Debug, Default)]
 pub struct KnownAbilities {
     found: Mutex<StoreAbilities>,
-    bulk_deletes: LeftOut,
-    copies: LeftOut,
+    bulk_deletes: SkippedRequests,
+    copies: SkippedRequests,
 }
 
 impl KnownAbilities {
@@ -192,10 +192,10 @@ impl KnownAbilities {
 
     pub fn get(&self) -> StoreAbilities {
         let mut now = *self.found.lock();
-        if self.bulk_deletes.has_all() {
+        if self.bulk_deletes.skips_all() {
             now.bulk_deletes = BulkDeletes::Refused;
         }
-        if self.copies.has_all() {
+        if self.copies.skips_all() {
             now.copies = Copies::Refused;
         }
         now
@@ -212,7 +212,7 @@ impl KnownAbilities {
     }
 
     /// It has taken the same without the condition.
-    pub fn tell_lacking_condition(op: StoreOp) {
+    pub fn warn_no_condition(op: StoreOp) {
         tracing::warn!(%op, "this store has no such conditional request: comparing before sending");
     }
 
@@ -251,7 +251,7 @@ impl KnownAbilities {
             let mut found = self.found.lock();
             let before = std::mem::replace(&mut found.bulk_deletes, BulkDeletes::Refused);
             if before != BulkDeletes::Refused {
-                tell_refused_bulk_deletes(refusal);
+                warn_no_bulk_deletes(refusal);
             }
             return;
         }
@@ -259,14 +259,14 @@ impl KnownAbilities {
             Affected::Object { is_first: true } => {
                 tracing::warn!(error = %refusal, "the store refused a bulk delete: its objects are deleted one by one");
             }
-            Affected::Store { is_first: true } => tell_refused_bulk_deletes(refusal),
+            Affected::Store { is_first: true } => warn_no_bulk_deletes(refusal),
             Affected::Object { .. } | Affected::Store { .. } => {}
         }
     }
 
     /// Whether no copy of this object is to be asked for.
     pub fn leaves_out_copies_of(&self, source: &Key) -> bool {
-        self.found.lock().copies == Copies::Refused || self.copies.has(source)
+        self.found.lock().copies == Copies::Refused || self.copies.skips(source)
     }
 
     /// The store has refused a copy of this object, without a condition too.
@@ -275,7 +275,7 @@ impl KnownAbilities {
             Affected::Object { is_first: true } => {
                 tracing::warn!(error = %refusal, "the store refused to copy an object: it is read and sent again");
             }
-            Affected::Store { is_first: true } => tell_no_copies(Some(refusal)),
+            Affected::Store { is_first: true } => warn_no_copies(Some(refusal)),
             Affected::Object { .. } | Affected::Store { .. } => {}
         }
     }

@@ -83,7 +83,7 @@ impl Conditional {
         }
         let ability = self.ability(op);
         if ability == Ability::Unknown {
-            self.landed(op, key, request).await?;
+            self.wait_for_late(op, key, request).await?;
             self.look(op, key, condition).await?;
         }
         match send().await {
@@ -93,7 +93,7 @@ impl Conditional {
                 self.abilities().lacks(op);
                 let answer = send().await;
                 match &answer {
-                    Ok(_) => KnownAbilities::tell_lacking_condition(op),
+                    Ok(_) => KnownAbilities::warn_no_condition(op),
                     Err(error) if error.kind == StoreErrorKind::Unsupported => {
                         self.abilities().put_back(op, ability);
                     }
@@ -106,12 +106,12 @@ impl Conditional {
     }
 
     /// Returns once no late change can undo this one. Errors: `TimedOut`.
-    async fn landed<R>(&self, op: StoreOp, key: &Key, request: &R) -> Result<(), StoreError>
+    async fn wait_for_late<R>(&self, op: StoreOp, key: &Key, request: &R) -> Result<(), StoreError>
     where
         for<'a> &'a R: Into<Change> + Into<Leaves>,
     {
         let ask = || async { self.current(key).await.map(drop) };
-        self.late.landed_before(op, key, request, ask).await
+        self.late.wait_before(op, key, request, ask).await
     }
 
     /// Errors: `PreconditionFailed` when the condition does not hold now.
@@ -140,14 +140,14 @@ impl Conditional {
     }
 
     /// Some stores refuse to delete on a condition what is not there: that is no refusal.
-    async fn unless_gone(&self, refused: StoreError) -> Result<(), StoreError> {
+    async fn ok_if_missing(&self, refused: StoreError) -> Result<(), StoreError> {
         match self.current(&refused.key).await? {
             None => Ok(()),
             Some(_) => Err(refused),
         }
     }
 
-    async fn send_many_unless_gone(
+    async fn send_many_ok_if_missing(
         &self,
         requests: Vec<DeleteRequest>,
     ) -> Result<Vec<(Key, StoreError)>, StoreError> {
@@ -221,7 +221,7 @@ impl Conditional {
             .partition(|request| request.if_match.is_some());
         let op = StoreOp::DeleteMany;
         let ask = |key: Key| async move { self.current(&key).await.map(drop) };
-        self.late.landed_before_all(op, &on_condition, ask).await?;
+        self.late.wait_before_all(op, &on_condition, ask).await?;
         let found = self.find_all(&on_condition).await?;
         let mut failed = Vec::new();
         let mut send = always;
@@ -236,7 +236,7 @@ impl Conditional {
             }
         }
         if !send.is_empty() {
-            failed.extend(self.send_many_unless_gone(send).await?);
+            failed.extend(self.send_many_ok_if_missing(send).await?);
         }
         Ok(failed)
     }
@@ -295,7 +295,7 @@ impl ObjectStore for Conditional {
         let answer = self.change(StoreOp::Copy, &request, place, send).await;
         match &answer {
             Ok(_) => self.abilities().takes_copies(),
-            Err(error) if error.is_of_no_copies() => {
+            Err(error) if error.lacks_copy_object() => {
                 self.abilities().refuses_copy(error, &request.source);
             }
             Err(_) => {}
@@ -310,7 +310,7 @@ impl ObjectStore for Conditional {
         let sent = self.change(StoreOp::Delete, &request, place, send);
         match sent.await {
             Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {
-                self.unless_gone(StoreError {
+                self.ok_if_missing(StoreError {
                     key: request.key,
                     ..error
                 })
@@ -336,7 +336,7 @@ impl ObjectStore for Conditional {
             }
             return self.delete_after_look(requests).await;
         }
-        self.send_many_unless_gone(requests).await
+        self.send_many_ok_if_missing(requests).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {

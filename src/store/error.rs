@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Key;
 
-const FOUND_BY_A_LOOK: &str = "another version is there";
+const OWN_CHECK: &str = "another version is there";
 
 /// What a request's failure means, whatever server sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -187,17 +187,17 @@ impl StoreError {
     /// A condition failed in a check by mediafs itself: the change was not sent.
     pub(super) fn another_version(op: StoreOp, key: &Key) -> Self {
         let kind = StoreErrorKind::PreconditionFailed;
-        Self::new(kind, op, key.clone(), FOUND_BY_A_LOOK)
+        Self::new(kind, op, key.clone(), OWN_CHECK)
     }
 
     /// Whether the store has no `CopyObject`.
-    pub fn is_of_no_copies(&self) -> bool {
+    pub fn lacks_copy_object(&self) -> bool {
         self.kind == StoreErrorKind::Unsupported && self.op == StoreOp::Copy
     }
 
     /// Whether mediafs itself checked the condition.
-    pub fn is_of_a_look(&self) -> bool {
-        self.detail == FOUND_BY_A_LOOK
+    pub fn is_own_check(&self) -> bool {
+        self.detail == OWN_CHECK
     }
 }
 

@@ -76,18 +76,18 @@ impl LateChanges {
     /// Returns once no late change can undo a delete of the key.
     ///
     /// Errors: `TimedOut` where the store does not answer what `ask` sends.
-    pub async fn landed<F: Future<Output = Result<(), StoreError>>>(
+    pub async fn wait_for_late<F: Future<Output = Result<(), StoreError>>>(
         &self,
         key: &Key,
         ask: impl Fn() -> F,
     ) -> Result<(), StoreError> {
         let delete = DeleteRequest::any(key.clone());
         let op = StoreOp::Delete;
-        self.landed_before(op, key, &delete, ask).await
+        self.wait_before(op, key, &delete, ask).await
     }
 
     /// The same before a request that changes the key.
-    pub(super) async fn landed_before<R, F>(
+    pub(super) async fn wait_before<R, F>(
         &self,
         op: StoreOp,
         key: &Key,
@@ -103,11 +103,11 @@ impl LateChanges {
         }
         let (change, leaves): (Change, Leaves) = (request.into(), request.into());
         let what = (&[change][..], &leaves);
-        self.unanswered.landed(op, what, |_| ask()).await
+        self.unanswered.wait_for_late(op, what, |_| ask()).await
     }
 
     /// The same before several deletes, which wait together.
-    pub(super) async fn landed_before_all<F: Future<Output = Result<(), StoreError>>>(
+    pub(super) async fn wait_before_all<F: Future<Output = Result<(), StoreError>>>(
         &self,
         op: StoreOp,
         deletes: &[DeleteRequest],
@@ -115,19 +115,19 @@ impl LateChanges {
     ) -> Result<(), StoreError> {
         let changes: Vec<Change> = deletes.iter().map(Change::from).collect();
         let what = (changes.as_slice(), &Leaves::Nothing);
-        self.unanswered.landed(op, what, ask).await
+        self.unanswered.wait_for_late(op, what, ask).await
     }
 
     /// Returns once no request of a predecessor can be carried out any more for these keys
     /// or below them.
     ///
     /// Errors: `TimedOut` where the store does not answer what `ask` sends.
-    pub async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
+    pub async fn wait_for_predecessor<F: Future<Output = Result<(), StoreError>>>(
         &self,
         places: &[Key],
         ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
-        self.unanswered.predecessor_landed(places, ask).await
+        self.unanswered.wait_for_predecessor(places, ask).await
     }
 
     /// Asks for keys of requests that were given up, whose callers have gone: they stay in

@@ -25,7 +25,6 @@ mod hedge;
 mod key;
 mod late_changes;
 mod late_until;
-mod left_out;
 #[cfg(test)]
 pub mod memory;
 mod metered;
@@ -36,11 +35,12 @@ mod proxy_url;
 mod request;
 mod retry;
 pub mod s3;
+mod skipped_requests;
 mod unanswered;
 
 pub use abilities::{
-    Ability, BulkDeletes, Copies, KnownAbilities, MarkerKeys, StoreAbilities, tell_no_copies,
-    tell_refused_bulk_deletes,
+    Ability, BulkDeletes, Copies, KnownAbilities, MarkerKeys, StoreAbilities, warn_no_bulk_deletes,
+    warn_no_copies,
 };
 pub use access_keys::{AccessKeys, GivenKeys, KeySource};
 pub use body::{Body, BodySink, BodySource, BodyStream, SummedBytes, pieces};
@@ -62,12 +62,12 @@ pub use health::{Outage, OutageCause, StoreFailure, StoreHealth};
 pub use key::{KEY_LIMIT_BYTES, Key};
 pub use late_changes::LateChanges;
 pub use late_until::LATE_LIMIT;
-pub use left_out::{Affected, LEFT_OUT_FOR, LeftOut};
 pub use metered::{Metered, RequestCounters};
 pub use progress::ListProgress;
 pub use proxy_url::ProxyUrl;
 pub use request::*;
 pub use retry::Retry;
+pub use skipped_requests::{Affected, SKIPPED_FOR, SkippedRequests};
 pub use unanswered::{ChangeLog, LeftByPredecessor, LeftUnanswered, Unanswered};
 
 use async_trait::async_trait;

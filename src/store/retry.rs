@@ -55,7 +55,7 @@ struct Request<'a> {
 
 /// How long transient failures are retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
+enum RetryLimit {
     RequestTimeout,
     /// For what can be asked again later.
     FewAttempts,
@@ -66,7 +66,7 @@ enum Patience {
 pub struct Retry {
     store: Arc<dyn ObjectStore>,
     request_timeout: Duration,
-    patience: Patience,
+    limit: RetryLimit,
     health: StoreHealth,
     unanswered: Arc<Unanswered>,
     counters: Arc<RequestCounters>,
@@ -85,7 +85,7 @@ impl Retry {
         Self {
             store,
             request_timeout,
-            patience: Patience::RequestTimeout,
+            limit: RetryLimit::RequestTimeout,
             health,
             unanswered: Arc::default(),
             counters: Arc::default(),
@@ -103,7 +103,7 @@ impl Retry {
     /// store that asks for a pause gets it.
     pub fn with_few_attempts(self) -> Self {
         Self {
-            patience: Patience::FewAttempts,
+            limit: RetryLimit::FewAttempts,
             ..self
         }
     }
@@ -120,14 +120,16 @@ impl Retry {
     /// Returns once no late change can undo one of these, which wait together.
     ///
     /// Errors: `TimedOut` where the store does not answer.
-    async fn landed(
+    async fn wait_for_late(
         &self,
         op: StoreOp,
         changes: &[Change],
         leaves: &Leaves,
     ) -> Result<(), StoreError> {
         let ask = |key: Key| async { self.head(HeadRequest { key }).await.map(drop) };
-        self.unanswered.landed(op, (changes, leaves), ask).await
+        self.unanswered
+            .wait_for_late(op, (changes, leaves), ask)
+            .await
     }
 
     /// What an attempt tells of what the store may still do with these keys.
@@ -263,7 +265,7 @@ impl Retry {
 
     /// Whether the same request may succeed if it is sent again.
     fn is_retryable(&self, error: &StoreError, attempts: u32) -> bool {
-        if self.patience == Patience::FewAttempts && may_be_applied(error.kind) {
+        if self.limit == RetryLimit::FewAttempts && may_be_applied(error.kind) {
             return error.kind != StoreErrorKind::TimedOut && attempts < FEW_ATTEMPTS;
         }
         match error.kind {

@@ -14,13 +14,13 @@ use tokio::time::Instant;
 use super::Key;
 
 /// So long requests are left out.
-pub const LEFT_OUT_FOR: Duration = Duration::from_secs(600);
+pub const SKIPPED_FOR: Duration = Duration::from_secs(600);
 /// Objects that are remembered; where there are more, all of them are asked for again.
 const KEYS_LIMIT: usize = 1000;
 
 /// What the store fails for of one kind of request.
 #[derive(Debug, Default)]
-pub struct LeftOut {
+pub struct SkippedRequests {
     failures: Mutex<Failures>,
 }
 
@@ -45,16 +45,16 @@ pub enum Affected {
     Store { is_first: bool },
 }
 
-impl LeftOut {
+impl SkippedRequests {
     /// Whether none is to be sent for this object.
-    pub fn has(&self, key: &Key) -> bool {
+    pub fn skips(&self, key: &Key) -> bool {
         let failures = self.failures.lock();
         let failed = failures.of.get(key);
-        failures.has_all() || failed.is_some_and(|at| at.elapsed() < LEFT_OUT_FOR)
+        failures.has_all() || failed.is_some_and(|at| at.elapsed() < SKIPPED_FOR)
     }
 
     /// Whether all such requests are skipped.
-    pub fn has_all(&self) -> bool {
+    pub fn skips_all(&self) -> bool {
         self.failures.lock().has_all()
     }
 
@@ -91,7 +91,7 @@ impl LeftOut {
 
 impl Failures {
     fn has_all(&self) -> bool {
-        self.since.is_some_and(|at| at.elapsed() < LEFT_OUT_FOR)
+        self.since.is_some_and(|at| at.elapsed() < SKIPPED_FOR)
     }
 
     fn affected(&mut self, is_second: bool, now: Instant) -> Affected {
@@ -111,63 +111,60 @@ mod tests {
 
     const TICK: Duration = Duration::from_millis(1);
 
-    async fn fails(left_out: &LeftOut, key: &str) -> Affected {
+    async fn fails(skipped: &SkippedRequests, key: &str) -> Affected {
         tokio::time::advance(TICK).await;
-        left_out.failed_for(&Key::new(key))
+        skipped.failed_for(&Key::new(key))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_of_its_object_until_another_object_fails_too() {
-        let left_out = LeftOut::default();
+        let skipped = SkippedRequests::default();
         let [a, b] = ["a", "b"].map(Key::new);
         for is_first in [true, false] {
-            assert_eq!(fails(&left_out, "a").await, Affected::Object { is_first });
+            assert_eq!(fails(&skipped, "a").await, Affected::Object { is_first });
         }
-        assert!(left_out.has(&a) && !left_out.has(&b));
+        assert!(skipped.skips(&a) && !skipped.skips(&b));
         for is_first in [true, false] {
-            assert_eq!(fails(&left_out, "b").await, Affected::Store { is_first });
+            assert_eq!(fails(&skipped, "b").await, Affected::Store { is_first });
         }
-        assert!(left_out.has(&Key::new("c")));
-        tokio::time::advance(LEFT_OUT_FOR).await;
-        assert!(!left_out.has(&a) && !left_out.has_all());
+        assert!(skipped.skips(&Key::new("c")));
+        tokio::time::advance(SKIPPED_FOR).await;
+        assert!(!skipped.skips(&a) && !skipped.skips_all());
         // It has not changed: once is enough.
-        let affected = fails(&left_out, "d").await;
+        let affected = fails(&skipped, "d").await;
         assert_eq!(affected, Affected::Store { is_first: false });
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_with_an_answer_between_them_are_of_their_objects() {
-        let left_out = LeftOut::default();
+        let skipped = SkippedRequests::default();
         for key in ["a", "b", "c"] {
-            left_out.answered();
-            fails(&left_out, key).await;
+            skipped.answered();
+            fails(&skipped, key).await;
         }
-        assert!(!left_out.has_all());
-        assert!(left_out.has(&Key::new("a")));
+        assert!(!skipped.skips_all());
+        assert!(skipped.skips(&Key::new("a")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_requests_for_many_objects_those_of_one_moment_are_one_failure() {
-        let left_out = LeftOut::default();
+        let skipped = SkippedRequests::default();
         let sent = Instant::now();
         for is_first in [true, false] {
             tokio::time::advance(TICK).await;
-            assert_eq!(
-                left_out.failed_for_many(sent),
-                Affected::Object { is_first }
-            );
+            assert_eq!(skipped.failed_for_many(sent), Affected::Object { is_first });
         }
-        let affected = left_out.failed_for_many(Instant::now());
+        let affected = skipped.failed_for_many(Instant::now());
         assert_eq!(affected, Affected::Store { is_first: true });
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_objects_that_are_remembered_have_a_bound() {
-        let left_out = LeftOut::default();
+        let skipped = SkippedRequests::default();
         for number in 0..=KEYS_LIMIT {
-            left_out.answered();
-            fails(&left_out, &number.to_string()).await;
+            skipped.answered();
+            fails(&skipped, &number.to_string()).await;
         }
-        assert_eq!(left_out.failures.lock().of.len(), 1);
+        assert_eq!(skipped.failures.lock().of.len(), 1);
     }
 }

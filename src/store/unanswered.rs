@@ -154,7 +154,7 @@ impl Unanswered {
     /// its key. `ask` sends the store a request for a key, whose answer is noted here.
     ///
     /// Errors: `TimedOut` where the store does not answer.
-    pub async fn landed<F: Future<Output = Result<(), StoreError>>>(
+    pub async fn wait_for_late<F: Future<Output = Result<(), StoreError>>>(
         &self,
         op: StoreOp,
         (changes, leaves): (&[Change], &Leaves),
@@ -163,13 +163,13 @@ impl Unanswered {
         let Some(first) = changes.first() else {
             return Ok(());
         };
-        let late = || self.state.lock().undone_until(changes, leaves);
+        let late = || self.state.lock().late_conflicts(changes, leaves);
         self.over(op, &first.key, late, ask).await
     }
 
     /// Returns once no request of a predecessor can be carried out any more for these keys
     /// or below them. `ask` sends the store a request for a key.
-    pub(super) async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
+    pub(super) async fn wait_for_predecessor<F: Future<Output = Result<(), StoreError>>>(
         &self,
         places: &[Key],
         ask: impl Fn(Key) -> F,
@@ -315,7 +315,7 @@ mod tests {
         let began = Instant::now();
         let change = [Change::new(Key::new(key), WriteCondition::Always)];
         let what = (change.as_slice(), &leaves);
-        let landed = unanswered.landed(StoreOp::Put, what, |_| answers(unanswered, key));
+        let landed = unanswered.wait_for_late(StoreOp::Put, what, |_| answers(unanswered, key));
         landed.await.unwrap();
         began.elapsed()
     }
@@ -413,7 +413,7 @@ mod tests {
         let what = (change.as_slice(), &Leaves::Nothing);
         unanswered.note(&change[0]);
         tokio::time::advance(LATE_LIMIT * 20).await;
-        let in_silence = unanswered.landed(StoreOp::Put, what, |_| is_silent(&unanswered));
+        let in_silence = unanswered.wait_for_late(StoreOp::Put, what, |_| is_silent(&unanswered));
         let refused = in_silence.await.unwrap_err();
         assert_eq!(refused.kind, StoreErrorKind::TimedOut);
         assert!(!refused.maybe_applied);
@@ -489,7 +489,7 @@ mod tests {
         };
         let (began, what) = (Instant::now(), (changes.as_slice(), &Leaves::Nothing));
         unanswered
-            .landed(StoreOp::DeleteMany, what, ask)
+            .wait_for_late(StoreOp::DeleteMany, what, ask)
             .await
             .unwrap();
         assert_eq!(most.into_inner(), ASKS_AT_ONCE);
@@ -539,7 +539,7 @@ mod tests {
             }
         };
         let places = ["a", "b", "c"].map(Key::new);
-        unanswered.predecessor_landed(&places, ask).await.unwrap();
+        unanswered.wait_for_predecessor(&places, ask).await.unwrap();
         let mut asked = asked.into_inner();
         asked.sort();
         let told = std::mem::take(&mut *log.0.lock());
@@ -590,7 +590,7 @@ mod tests {
         // Whoever waits for it looks as well.
         let places = [Key::new("a")];
         let ask = |_| async { unreachable!() };
-        unanswered.predecessor_landed(&places, ask).await.unwrap();
+        unanswered.wait_for_predecessor(&places, ask).await.unwrap();
         for _ in 0..2 {
             answers(&unanswered, "any").await.unwrap();
             assert_eq!(over(), 1);
@@ -622,7 +622,7 @@ mod tests {
             (vec!["d/"], true),
         ] {
             let keys: Vec<Key> = places.iter().map(|place| Key::new(*place)).collect();
-            let landed = unanswered.predecessor_landed(&keys, ask).await;
+            let landed = unanswered.wait_for_predecessor(&keys, ask).await;
             assert_eq!(landed.is_err(), is_held_up, "{places:?}");
         }
     }

@@ -65,7 +65,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if shows_secrets(event.metadata()) || is_said_anyway(event.metadata()) {
+        if shows_secrets(event.metadata()) || is_duplicate(event.metadata()) {
             return;
         }
         let mut record = Record::of(event);
@@ -89,7 +89,7 @@ fn shows_secrets(of: &Metadata<'_>) -> bool {
 
 /// The SDK calls it an error of its own that one request has two errors, with a dump of the
 /// first; the line about the request tells both.
-fn is_said_anyway(of: &Metadata<'_>) -> bool {
+fn is_duplicate(of: &Metadata<'_>) -> bool {
     of.target() == "aws_smithy_runtime_api::client::interceptors::context"
 }
 

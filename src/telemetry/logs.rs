@@ -231,7 +231,7 @@ pub fn check_filter(filter: &str) -> anyhow::Result<()> {
 }
 
 /// The level that a word is most likely meant to be, which `EnvFilter` takes for a module.
-fn slip_of(word: &str) -> Option<&'static str> {
+fn similar_level(word: &str) -> Option<&'static str> {
     let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
     let has_module = word.contains("::") || word.contains('[');
     if is_level || has_module || word.is_empty() || word.parse::<u8>().is_ok() {
@@ -251,7 +251,7 @@ fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
         .split(',')
         .map(str::trim)
         .filter(|it| !it.contains('='));
-    let mut slips = bare.filter_map(|word| Some((word, slip_of(word)?)));
+    let mut slips = bare.filter_map(|word| Some((word, similar_level(word)?)));
     if let Some((word, level)) = slips.next() {
         bail!("{word:?} is neither a level nor a module: did you mean {level:?}?");
     }

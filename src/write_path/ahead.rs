@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::full_parts::FullPart;
-use super::multipart::{Claim, Claimed, MultipartUpload};
+use super::multipart::{ClaimedPart, MultipartUpload, PartClaim};
 use super::part_sender::{PartSender, part_request};
 use super::upload_target::UploadTarget;
 use crate::error::FsError;
@@ -39,7 +39,7 @@ impl PartSender {
         self.leave_former_name(target, part).await;
         let upload = self.begin_ahead(target, part).await?;
         let upload = upload.ok_or(FsError::NoSpace)?;
-        if let Claim::Send(claimed) = upload.claim(part.number, part.range.clone()).await {
+        if let PartClaim::Send(claimed) = upload.claim(part.number, part.range.clone()).await {
             let _memory = self.hold_part(&upload, &part.range).await;
             self.send_claimed(&upload, part, claimed).await?;
         }
@@ -90,7 +90,7 @@ impl PartSender {
         if part.file.is_discarded() {
             return Ok(());
         }
-        if let Some(Claim::Send(claimed)) = upload.try_claim(part.number, &part.range) {
+        if let Some(PartClaim::Send(claimed)) = upload.try_claim(part.number, &part.range) {
             self.send_claimed(upload, part, claimed).await?;
         }
         Ok(())
@@ -100,7 +100,7 @@ impl PartSender {
         &self,
         upload: &MultipartUpload,
         part: &FullPart,
-        claimed: Claimed,
+        claimed: ClaimedPart,
     ) -> Result<(), FsError> {
         let body = self.body(part.file.clone(), part.range.clone()).await?;
         let request = part_request(upload, part.number, body);

@@ -36,7 +36,7 @@ pub struct FileShare(AtomicU64);
 
 /// Bytes that may be in memory for as long as this lives.
 #[derive(Debug)]
-pub struct Held<'a> {
+pub struct MemoryPermit<'a> {
     budget: &'a Budget,
     reservation: Option<Arc<FileShare>>,
     bytes: u64,
@@ -61,7 +61,7 @@ impl Budget {
     }
 
     /// For a file that is one request, or at most for all that such files may have.
-    pub async fn single(&self, bytes: u64) -> Held<'_> {
+    pub async fn single(&self, bytes: u64) -> MemoryPermit<'_> {
         let bytes = bytes.min(self.singles_limit);
         self.take(|taken| {
             let fits = taken.singles + bytes <= self.singles_limit
@@ -70,7 +70,7 @@ impl Budget {
             fits
         })
         .await;
-        Held {
+        MemoryPermit {
             budget: self,
             reservation: None,
             bytes,
@@ -79,7 +79,7 @@ impl Budget {
 
     /// For a part of a file: its first one, or one more while about as much is
     /// left for others as the file has.
-    pub async fn part(&self, reservation: &Arc<FileShare>, bytes: u64) -> Held<'_> {
+    pub async fn part(&self, reservation: &Arc<FileShare>, bytes: u64) -> MemoryPermit<'_> {
         let bytes = bytes.min(self.parts_limit);
         self.take(|taken| {
             let after = taken.parts + bytes;
@@ -94,7 +94,7 @@ impl Budget {
             fits
         })
         .await;
-        Held {
+        MemoryPermit {
             budget: self,
             reservation: Some(reservation.clone()),
             bytes,
@@ -112,7 +112,7 @@ impl Budget {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for MemoryPermit<'_> {
     fn drop(&mut self) {
         let mut taken = self.budget.taken.lock();
         match &self.reservation {
@@ -136,7 +136,7 @@ mod tests {
     const PART: u64 = 8;
 
     /// As many parts of a file as there is room for now.
-    fn parts<'a>(budget: &'a Budget, reservation: &Arc<FileShare>) -> Vec<Held<'a>> {
+    fn parts<'a>(budget: &'a Budget, reservation: &Arc<FileShare>) -> Vec<MemoryPermit<'a>> {
         let next = || budget.part(reservation, PART).now_or_never();
         std::iter::from_fn(next).collect()
     }

@@ -25,7 +25,7 @@ pub struct Claim {
 
 /// What a spool belonged to before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Former {
+enum RecordedPlace {
     Same,
     /// The same bucket was at another endpoint.
     Moved(Place),
@@ -40,7 +40,7 @@ enum Former {
 pub struct ClaimedSpool {
     lock: SpoolLock,
     place: Place,
-    former: Former,
+    former: RecordedPlace,
 }
 
 /// A locked spool whose place is recorded.
@@ -49,7 +49,7 @@ pub struct PlacedSpool {
     pub(super) lock: SpoolLock,
     /// None where nobody knows, in a spool that is looked at from outside.
     pub(super) place: Option<Place>,
-    former: Former,
+    former: RecordedPlace,
 }
 
 impl SpoolLock {
@@ -61,19 +61,19 @@ impl SpoolLock {
         let pending = || SpoolView::unchecked(dir).pending();
         let Claim { place, moved_from } = claim;
         let former = match MountNote::read(dir) {
-            Recorded::Note(note) if note.place == place => Former::Same,
+            Recorded::Note(note) if note.place == place => RecordedPlace::Same,
             Recorded::Nothing => {
                 tell_adopted(dir, &place, &pending()?);
-                Former::Unrecorded
+                RecordedPlace::Unrecorded
             }
             Recorded::Note(note) if note.place.may_be(&place) => {
                 tell_adopted(dir, &place, &pending()?);
-                Former::Unrecorded
+                RecordedPlace::Unrecorded
             }
             Recorded::Note(note)
                 if note.place.has_keys_of(&place) && note.place.endpoint == moved_from =>
             {
-                Former::Moved(note.place)
+                RecordedPlace::Moved(note.place)
             }
             Recorded::Note(note) => {
                 let pending = pending()?;
@@ -85,7 +85,7 @@ impl SpoolLock {
                         pending,
                     })));
                 }
-                Former::Other(Some(note.place))
+                RecordedPlace::Other(Some(note.place))
             }
             Recorded::Damaged => {
                 let pending = pending()?;
@@ -95,7 +95,7 @@ impl SpoolLock {
                         pending,
                     });
                 }
-                Former::Other(None)
+                RecordedPlace::Other(None)
             }
         };
         Ok(ClaimedSpool {
@@ -114,7 +114,7 @@ impl SpoolLock {
         PlacedSpool {
             lock: self,
             place,
-            former: Former::Same,
+            former: RecordedPlace::Same,
         }
     }
 }
@@ -131,12 +131,12 @@ impl ClaimedSpool {
         let dir = lock.dir();
         let spool = dir.display();
         let restamp = match &former {
-            Former::Same | Former::Unrecorded => None,
-            Former::Moved(from) => {
+            RecordedPlace::Same | RecordedPlace::Unrecorded => None,
+            RecordedPlace::Moved(from) => {
                 tracing::warn!(%spool, %from, to = %place, "the spool's bucket has moved, as --spool-moved-from says");
                 Some(Restamp::Moved { from, to: &place })
             }
-            Former::Other(known) => {
+            RecordedPlace::Other(known) => {
                 let from = known.as_ref().map(ToString::to_string);
                 tracing::info!(%spool, from, to = %place, "the spool belongs to another place from now on: nothing waited in it");
                 known.as_ref().map(Restamp::Left)
@@ -161,7 +161,7 @@ impl ClaimedSpool {
 
     /// Whether the store may be another than the one that a predecessor asked.
     pub fn has_moved(&self) -> bool {
-        matches!(self.former, Former::Moved(_))
+        matches!(self.former, RecordedPlace::Moved(_))
     }
 }
 
@@ -174,7 +174,7 @@ impl PlacedSpool {
     pub fn names(&self) -> (String, Option<String>) {
         let now = self.place.as_ref().map(ToString::to_string);
         let before = match &self.former {
-            Former::Moved(from) => Some(from.to_string()),
+            RecordedPlace::Moved(from) => Some(from.to_string()),
             _ => None,
         };
         (now.unwrap_or_default(), before)
@@ -182,7 +182,7 @@ impl PlacedSpool {
 
     /// Whether it belonged to another place until now.
     pub fn is_new_to_place(&self) -> bool {
-        matches!(self.former, Former::Other(_))
+        matches!(self.former, RecordedPlace::Other(_))
     }
 }
 

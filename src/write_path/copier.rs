@@ -187,7 +187,7 @@ impl Copier {
         };
         let error = match self.store.copy(request).await {
             Ok(answer) => return Ok(answer.etag),
-            Err(error) if !error.is_of_no_copies() => error,
+            Err(error) if !error.lacks_copy_object() => error,
             Err(_) if task.size_bytes > READ_WHOLE_LIMIT_BYTES => {
                 return self.copy_in_parts(task, condition).await;
             }

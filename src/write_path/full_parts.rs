@@ -53,7 +53,7 @@ impl FullPart {
             .filter(|upload| upload.key() == key);
         let is_sent = |number, range: &Range<u64>| {
             let upload = upload.as_ref();
-            upload.is_some_and(|upload| upload.has_or_gets(number, range))
+            upload.is_some_and(|upload| upload.has_or_is_sending(number, range))
         };
         let mut at = part_size.bytes();
         loop {

@@ -57,14 +57,14 @@ enum ResumedParts {
 
 /// What is to be done about a part.
 #[derive(Debug)]
-pub enum Claim {
+pub enum PartClaim {
     Done(CompletedPart),
-    Send(Claimed),
+    Send(ClaimedPart),
 }
 
 /// A part that one task sends, alone.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct ClaimedPart {
     upload: Arc<MultipartUpload>,
     number: PartNumber,
 }
@@ -184,7 +184,7 @@ impl MultipartUpload {
     }
 
     /// Whether the store has this part, or is being sent it.
-    pub fn has_or_gets(&self, number: PartNumber, range: &Range<u64>) -> bool {
+    pub fn has_or_is_sending(&self, number: PartNumber, range: &Range<u64>) -> bool {
         self.has(number, range) || self.state.lock().under_way.contains_key(&number)
     }
 
@@ -243,7 +243,7 @@ impl MultipartUpload {
     }
 
     /// Takes on the sending of a part, once nobody else sends it, unless the store has it.
-    pub async fn claim(self: &Arc<Self>, number: PartNumber, range: Range<u64>) -> Claim {
+    pub async fn claim(self: &Arc<Self>, number: PartNumber, range: Range<u64>) -> PartClaim {
         loop {
             let settled = self.settled.notified();
             if let Some(claim) = self.try_claim(number, &range) {
@@ -254,17 +254,21 @@ impl MultipartUpload {
     }
 
     /// The same; none while someone else sends it.
-    pub fn try_claim(self: &Arc<Self>, number: PartNumber, range: &Range<u64>) -> Option<Claim> {
+    pub fn try_claim(
+        self: &Arc<Self>,
+        number: PartNumber,
+        range: &Range<u64>,
+    ) -> Option<PartClaim> {
         let mut state = self.state.lock();
         if state.under_way.contains_key(&number) {
             return None;
         }
         if let Some((_, part)) = state.done.get(&number).filter(|(had, _)| had == range) {
-            return Some(Claim::Done(part.clone()));
+            return Some(PartClaim::Done(part.clone()));
         }
         let under_way = (range.clone(), Content::Same);
         state.under_way.insert(number, under_way);
-        Some(Claim::Send(Claimed {
+        Some(PartClaim::Send(ClaimedPart {
             upload: self.clone(),
             number,
         }))
@@ -298,7 +302,7 @@ impl Drop for MultipartUpload {
     }
 }
 
-impl Claimed {
+impl ClaimedPart {
     pub fn number(&self) -> PartNumber {
         self.number
     }
@@ -312,7 +316,7 @@ impl Claimed {
     }
 }
 
-impl Drop for Claimed {
+impl Drop for ClaimedPart {
     fn drop(&mut self) {
         self.upload.state.lock().under_way.remove(&self.number);
         self.upload.settled.notify_waiters();
@@ -347,9 +351,9 @@ mod tests {
         PartNumber::new(number).unwrap()
     }
 
-    fn claimed(upload: &Arc<MultipartUpload>, nth: u16, range: Range<u64>) -> Claimed {
+    fn claimed(upload: &Arc<MultipartUpload>, nth: u16, range: Range<u64>) -> ClaimedPart {
         match upload.try_claim(number(nth), &range) {
-            Some(Claim::Send(claimed)) => claimed,
+            Some(PartClaim::Send(claimed)) => claimed,
             other => panic!("{other:?}"),
         }
     }
@@ -363,7 +367,10 @@ mod tests {
     }
 
     fn is_done(upload: &Arc<MultipartUpload>, nth: u16, range: Range<u64>) -> bool {
-        matches!(upload.try_claim(number(nth), &range), Some(Claim::Done(_)))
+        matches!(
+            upload.try_claim(number(nth), &range),
+            Some(PartClaim::Done(_))
+        )
     }
 
     #[test]
@@ -391,7 +398,7 @@ mod tests {
                     sending.sent(part(1));
                 }
             });
-            assert_eq!(matches!(waiting, Claim::Done(_)), succeeds);
+            assert_eq!(matches!(waiting, PartClaim::Done(_)), succeeds);
         }
     }
 

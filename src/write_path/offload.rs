@@ -183,7 +183,7 @@ mod tests {
     };
     use crate::write_path::abort_queue::Aborter;
     use crate::write_path::full_parts::FullPart;
-    use crate::write_path::multipart::Claim;
+    use crate::write_path::multipart::PartClaim;
     use crate::write_path::{PartSize, PriorAttempt, Spool, Stage, UploadTarget};
 
     /// No multiple of a block.
@@ -222,7 +222,8 @@ mod tests {
             stage.file().upload_slot().set(Some(upload.clone()));
             for (number, start) in [(1, 0), (2, PART), (3, 2 * PART)] {
                 let number = PartNumber::new(number).unwrap();
-                let Some(Claim::Send(claimed)) = upload.try_claim(number, &(start..start + PART))
+                let Some(PartClaim::Send(claimed)) =
+                    upload.try_claim(number, &(start..start + PART))
                 else {
                     panic!("sent already");
                 };

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::abort_queue::AbortQueue;
-use super::budget::{Budget, Held};
+use super::budget::{Budget, MemoryPermit};
 use super::byte_source::{ByteSource, RangeReader};
 use super::copier::CopyPartSize;
 use super::failed::Failed;
-use super::multipart::{Claim, MultipartUpload};
+use super::multipart::{MultipartUpload, PartClaim};
 use super::part_body::{is_of, streamed};
 use super::parts::{PartSize, plan_parts, ranges};
 use super::scratch::Scratch;
@@ -195,8 +195,8 @@ impl PartSender {
     ) -> Result<CompletedPart, FsError> {
         let number = PartNumber::new(number).ok_or(FsError::TOO_LARGE)?;
         let claimed = match upload.claim(number, range.clone()).await {
-            Claim::Done(part) => return Ok(part),
-            Claim::Send(claimed) => claimed,
+            PartClaim::Done(part) => return Ok(part),
+            PartClaim::Send(claimed) => claimed,
         };
         failpoint::at(Point::PartBegins);
         let zeros = zeros.filter(|_| source.is_zero(range.clone()));
@@ -239,7 +239,11 @@ impl PartSender {
 
     /// Reserves memory to send a part. A streamed part counts as a whole one of
     /// `--part-size`, so that no more requests are under way either.
-    pub(super) async fn hold_part(&self, upload: &MultipartUpload, range: &Range<u64>) -> Held<'_> {
+    pub(super) async fn hold_part(
+        &self,
+        upload: &MultipartUpload,
+        range: &Range<u64>,
+    ) -> MemoryPermit<'_> {
         let len = range.end - range.start;
         let held = len.min(self.part_size.bytes());
         self.budget.part(upload.reservation(), held).await

@@ -31,7 +31,7 @@ impl StageFile {
             changed.push(sum);
         }
         let file = self.descriptor().file_to_write()?;
-        self.tell_overwriting(&sums, &(offset..offset + data.len() as u64))?;
+        self.record_overwriting(&sums, &(offset..offset + data.len() as u64))?;
         let outcome = file.write_all_at(data, offset);
         self.upload_slot()
             .invalidate(&(offset..offset + data.len() as u64));
@@ -46,7 +46,7 @@ impl StageFile {
             sums.put(*sum);
         }
         if outcome.is_err() {
-            self.tell_summed(changed.clone());
+            self.record_sums(changed.clone());
         }
         outcome?;
         Ok(changed)
@@ -149,11 +149,11 @@ impl StageFile {
             changed.push(BlockSums::sum(sum.start, &block));
         }
         let file = self.descriptor().file_to_write()?;
-        self.tell_overwriting(&sums, &range)?;
+        self.record_overwriting(&sums, &range)?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let (start, len) = (range.start, range.end - range.start);
         if let Err(error) = rustix::fs::fallocate(&file, flags, start, len) {
-            self.tell_summed(sums.overlapping(&range));
+            self.record_sums(sums.overlapping(&range));
             return Err(io::Error::from(error).into());
         }
         self.upload_slot().invalidate(&range);
@@ -182,7 +182,7 @@ impl StageFile {
     /// meanwhile leaves old bytes or new ones in the range, and the rest as it was.
     ///
     /// Errors: as `write`.
-    pub(super) fn tell_overwriting(
+    pub(super) fn record_overwriting(
         &self,
         sums: &BlockSums,
         range: &Range<u64>,
@@ -236,7 +236,7 @@ impl StageFile {
     }
 
     /// What could not be changed is what it was, or what is there.
-    pub(super) fn tell_summed(&self, sums: Vec<BlockSum>) {
+    pub(super) fn record_sums(&self, sums: Vec<BlockSum>) {
         let stage = self.id();
         self.record(|| Record::Summed { stage, sums });
     }

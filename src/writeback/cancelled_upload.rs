@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::publish::{Asker, Brought, Uploads};
+use super::publish::{Asker, PublishOutcome, Uploads};
 use crate::error::FsError;
 use crate::files::{OpenFile, SealedStage};
 use crate::store::LateObject;
@@ -23,7 +23,7 @@ impl Uploads {
         sealed: &Arc<SealedStage>,
         prior: PriorAttempt,
         asker: Asker,
-    ) -> Result<Brought, FsError> {
+    ) -> Result<PublishOutcome, FsError> {
         let stage = sealed.stage.file();
         let brought = caught("upload", self.send_and_publish(file, sealed, prior, asker)).await;
         if brought.is_err() && !file.has_sealed(stage.id()) {
@@ -32,7 +32,7 @@ impl Uploads {
                 Some(over) => over.stage.file().keep_below(stage.clone()),
                 None => self.stage_factory.spool.discard(stage),
             }
-            return Ok(Brought::Stored);
+            return Ok(PublishOutcome::Stored);
         }
         brought?
     }
@@ -41,7 +41,7 @@ impl Uploads {
     /// ends them.
     pub async fn late_object(&self, file: &OpenFile) -> Option<LateObject> {
         let sealed = file.sealed_stages();
-        let sent = sealed.iter().find(|sealed| sealed.sent.is_maybe())?;
+        let sent = sealed.iter().find(|sealed| sealed.sent.is_maybe_sent())?;
         self.object_of(sent).await
     }
 

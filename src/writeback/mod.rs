@@ -5,7 +5,7 @@
 //! Must not know: system calls, renames, the FUSE protocol.
 //! The states of a file, its records and locks: see `files`.
 
-mod broken_off;
+mod cancelled_upload;
 mod deletes;
 mod early_parts;
 mod kept_headers;
@@ -24,7 +24,7 @@ pub use early_parts::EarlyParts;
 pub use kept_headers::KeptHeaders;
 pub use make_room::RoomMaker;
 pub use predecessor::Predecessor;
-pub use publish::{Asker, Brought, Uploads};
+pub use publish::{Asker, PublishOutcome, Uploads};
 pub use queue::{UploadQueue, Writeback};
 pub use retry_queue::RetryQueue;
 pub use sealer::Sealer;

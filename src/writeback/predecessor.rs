@@ -30,7 +30,7 @@ impl Predecessor {
         if self.store.late().changes().abilities().heeds_all() {
             return Ok(());
         }
-        Ok(self.store.late().predecessor_landed(places, None).await?)
+        Ok(self.store.late().wait_for_predecessor(places, None).await?)
     }
 
     /// The same before a change of a name. Where the local disk is trusted, an outage does
@@ -46,7 +46,7 @@ impl Predecessor {
         let landed = self
             .store
             .late()
-            .predecessor_landed(places, Some(answer_by))
+            .wait_for_predecessor(places, Some(answer_by))
             .await;
         match landed {
             Err(error) if error.kind.is_no_answer() => {

@@ -27,7 +27,7 @@ pub enum Asker {
 
 /// What came of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Brought {
+pub enum PublishOutcome {
     Stored,
     Cancelled,
 }
@@ -61,7 +61,7 @@ impl Uploads {
     ///
     /// Errors: that of this upload, or of one that failed before.
     pub async fn upload(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
-        while self.upload_unless_cancelled(file).await? == Brought::Cancelled {
+        while self.upload_unless_cancelled(file).await? == PublishOutcome::Cancelled {
             // Then there is nothing to upload any more, or another name for it.
             file.upload_lock.cancels_over().await;
         }
@@ -69,7 +69,10 @@ impl Uploads {
         Ok(())
     }
 
-    async fn upload_unless_cancelled(&self, file: &Arc<OpenFile>) -> Result<Brought, FsError> {
+    async fn upload_unless_cancelled(
+        &self,
+        file: &Arc<OpenFile>,
+    ) -> Result<PublishOutcome, FsError> {
         let _subtrees = match self.subtrees.share_inodes([file.inode.ino]).await {
             Ok(shared) => shared,
             // The bytes are not to be dropped with the last handle.
@@ -82,8 +85,8 @@ impl Uploads {
         self.sealer.seal(file).await?;
         while let Some((sealed, prior)) = self.begin_upload(file).await {
             match self.publish(file, &sealed, prior, Asker::Application).await {
-                Ok(Brought::Stored) => {}
-                Ok(Brought::Cancelled) => return Ok(Brought::Cancelled),
+                Ok(PublishOutcome::Stored) => {}
+                Ok(PublishOutcome::Cancelled) => return Ok(PublishOutcome::Cancelled),
                 // The bytes are stored, and what belongs to them is not.
                 Err(error) if file.sealed_stages().is_empty() => return Err(error),
                 Err(error) => {
@@ -93,7 +96,7 @@ impl Uploads {
                 }
             }
         }
-        Ok(Brought::Stored)
+        Ok(PublishOutcome::Stored)
     }
 
     /// The sealed stage to be uploaded first, of which the journal knows.
@@ -109,7 +112,7 @@ impl Uploads {
         sealed: &Arc<SealedStage>,
         prior: PriorAttempt,
         asker: Asker,
-    ) -> Result<Brought, FsError> {
+    ) -> Result<PublishOutcome, FsError> {
         // Without a name it is not uploaded.
         let key = self.namespace.file_key(file.inode.ino);
         if let (PriorAttempt::Maybe, Ok(key)) = (prior, key) {
@@ -124,7 +127,7 @@ impl Uploads {
         };
         let Some(made) = sent else {
             tracing::info!(ino = file.inode.ino.0, "upload cancelled");
-            return Ok(Brought::Cancelled);
+            return Ok(PublishOutcome::Cancelled);
         };
         self.kept.record_object(file, &made.object, made.headers);
         failpoint::at(Point::PublishRecorded);
@@ -150,7 +153,7 @@ impl Uploads {
         if let Some(wanted) = wanted {
             self.store_later(file, wanted).await?;
         }
-        unstored.map_or(Ok(Brought::Stored), Err)
+        unstored.map_or(Ok(PublishOutcome::Stored), Err)
     }
 
     fn is_found_by_bytes(&self, sealed: &SealedStage) -> bool {

@@ -314,7 +314,7 @@ fn pass(
     let at_once = AtOnce::count(state, op, body.len());
     let forward = |head: &str, body: &[u8]| {
         let answer = with_clock(forward(upstream, head, body), state.lock().ahead);
-        fate.carried_out();
+        fate.executed();
         fate.hold(Side::AfterServer);
         answer.inspect(|answer| state.lock().answered.push((op, answer.len())))
     };

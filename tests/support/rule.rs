@@ -206,7 +206,7 @@ struct GateState {
     held: usize,
     came: usize,
     /// That the server has answered since, whether anybody waited for it or not.
-    carried_out: usize,
+    executed: usize,
     open: bool,
 }
 
@@ -225,7 +225,7 @@ impl Gate {
         let came = self.0.0.lock().came;
         self.open();
         wait_until(Duration::from_secs(60), "what was held to land", || {
-            self.0.0.lock().carried_out >= came
+            self.0.0.lock().executed >= came
         });
     }
 
@@ -244,8 +244,8 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    pub(super) fn carried_out(&self) {
-        self.0.0.lock().carried_out += 1;
+    pub(super) fn executed(&self) {
+        self.0.0.lock().executed += 1;
     }
 
     pub(super) fn pass(&self) {
@@ -270,9 +270,9 @@ impl Fate {
         gate.iter().for_each(|(_, gate)| gate.pass());
     }
 
-    pub(super) fn carried_out(&self) {
+    pub(super) fn executed(&self) {
         let gate = self.gate.as_ref();
-        gate.iter().for_each(|(_, gate)| gate.carried_out());
+        gate.iter().for_each(|(_, gate)| gate.executed());
     }
 }
 

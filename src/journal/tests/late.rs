@@ -115,10 +115,10 @@ fn late_objects_are_known_until_they_are_wanted_or_their_time_is_over() {
     let journal = Journal::open(&path).unwrap();
     let objects = [LateObject::of_bytes(b"a"), LateObject::any()];
     for key in ["late", "over", "wanted"].map(Key::new) {
-        journal.late(&key, &objects).unwrap();
+        journal.expect_late(&key, &objects).unwrap();
     }
-    journal.late_over(&Key::new("over"));
-    journal.late_wanted(&Key::new("wanted")).unwrap();
+    journal.forget_late(&Key::new("over"));
+    journal.keep_late(&Key::new("wanted")).unwrap();
     drop(journal);
     for _ in 0..2 {
         let left = Journal::open(&path).unwrap().late_objects();

@@ -135,10 +135,10 @@ impl DirectoryRenamer {
             let marked = before_entry_removed(&self.namespace, &from.dir, from.name);
             marked.await?;
         }
-        let placed = caught("rename", self.give_new_place(moving, moved)).await;
+        let placed = caught("rename", self.move_over(moving, moved)).await;
         let placed = placed.map_err(FsError::from).flatten();
         if placed.is_err() {
-            self.give_old_place(moving, moved).await;
+            self.move_back(moving, moved).await;
         } else if is_stored {
             let namespace = &self.namespace;
             namespace.record(from.dir.ino, from.name, None);
@@ -149,7 +149,7 @@ impl DirectoryRenamer {
     }
 
     /// Last, the originals are noted as to be deleted.
-    async fn give_new_place(&self, moving: &Moving<'_>, moved: &Moved) -> Result<Held, FsError> {
+    async fn move_over(&self, moving: &Moving<'_>, moved: &Moved) -> Result<Held, FsError> {
         let Moving { to, source, .. } = moving;
         let (old, new) = (&moving.old_prefix, &moving.new_prefix);
         // Readers go to the copies before the originals go.
@@ -185,7 +185,7 @@ impl DirectoryRenamer {
                 Ok(())
             }
             Err(error) => {
-                self.have_under_both(moving, &error).await;
+                self.keep_both_names(moving, &error).await;
                 Err(NotMoved::unknown(error))
             }
         }

@@ -27,7 +27,7 @@ use crate::vocabulary::Ino;
 
 /// What came of a step to a name that was free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stepped {
+enum StepOutcome {
     Moved,
     /// Another client has put something there.
     Taken,
@@ -55,8 +55,8 @@ impl Renamer {
         let names = ((from, source), (to, target), &aside);
         to_the_end(async {
             match self.step(from, &aside, source).await {
-                Ok(Stepped::Moved) => self.second_steps(names, request).await,
-                Ok(Stepped::Taken) => Err(FsError::EXISTS),
+                Ok(StepOutcome::Moved) => self.second_steps(names, request).await,
+                Ok(StepOutcome::Taken) => Err(FsError::EXISTS),
                 Err(failed) => {
                     let back = self.delete_copy((from, &aside), source, &failed).await;
                     Err(half_done(failed.error, back, &aside))
@@ -97,7 +97,7 @@ impl Renamer {
         };
         to_the_end(async {
             let Some(target) = &target else {
-                self.carried_out.record(request);
+                self.executed.record(request);
                 return self.resumed_step(&aside, to, &source).await;
             };
             let names = ((from, &source), (to, target), &aside);
@@ -141,9 +141,9 @@ impl Renamer {
         request: KernelRequest,
     ) -> Result<(), FsError> {
         match self.step(to, from, target).await {
-            Ok(Stepped::Moved) => {}
-            Ok(Stepped::Taken) => {
-                self.carried_out.record(request);
+            Ok(StepOutcome::Moved) => {}
+            Ok(StepOutcome::Taken) => {
+                self.executed.record(request);
                 let (both, how) = ((source, Some(target)), (RenameMode::Replace, None));
                 let moved = self.move_inode(aside, to, both, how).await;
                 return moved.map_err(|failed| left_aside(failed.error, aside));
@@ -157,7 +157,7 @@ impl Renamer {
                 return Err(half_done(failed.error, back, aside));
             }
         }
-        self.carried_out.record(request);
+        self.executed.record(request);
         let Err(failed) = self.last_step(aside, to, source).await else {
             return Ok(());
         };
@@ -177,8 +177,8 @@ impl Renamer {
         source: &Pin,
     ) -> Result<(), NotMoved> {
         match self.step(aside, to, source).await? {
-            Stepped::Moved => Ok(()),
-            Stepped::Taken => {
+            StepOutcome::Moved => Ok(()),
+            StepOutcome::Taken => {
                 let given_up = self.give_up(aside, source).await;
                 given_up.map_err(NotMoved::unknown)
             }
@@ -194,8 +194,8 @@ impl Renamer {
         source: &Pin,
     ) -> Result<(), FsError> {
         let error = match self.step(aside, to, source).await {
-            Ok(Stepped::Moved) => return Ok(()),
-            Ok(Stepped::Taken) => FsError::EXISTS,
+            Ok(StepOutcome::Moved) => return Ok(()),
+            Ok(StepOutcome::Taken) => FsError::EXISTS,
             Err(failed) => failed.error,
         };
         Err(left_aside(error, aside))
@@ -209,8 +209,8 @@ impl Renamer {
         inode: &Pin,
     ) -> Result<(), FsError> {
         match self.step(from, to, inode).await? {
-            Stepped::Moved => Ok(()),
-            Stepped::Taken => self.give_up(from, inode).await,
+            StepOutcome::Moved => Ok(()),
+            StepOutcome::Taken => self.give_up(from, inode).await,
         }
     }
 
@@ -251,14 +251,14 @@ impl Renamer {
         from: &Place<'_>,
         to: &Place<'_>,
         inode: &Pin,
-    ) -> Result<Stepped, NotMoved> {
+    ) -> Result<StepOutcome, NotMoved> {
         let how = (RenameMode::Exchange, None);
         match self.move_inode(from, to, (inode, None), how).await {
-            Ok(()) => Ok(Stepped::Moved),
+            Ok(()) => Ok(StepOutcome::Moved),
             Err(NotMoved {
                 error: FsError::Exists(_),
                 left: Left::Nothing,
-            }) => Ok(Stepped::Taken),
+            }) => Ok(StepOutcome::Taken),
             Err(failed) => Err(failed),
         }
     }

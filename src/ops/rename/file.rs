@@ -22,7 +22,7 @@ use crate::store::{CopyHeaders, DeletePending, DeleteQueue, LateObject, WriteCon
 use crate::task::caught;
 use crate::vocabulary::{Ino, Kind, ObjectVersion};
 use crate::write_path::CopyOver;
-use crate::writeback::{Asker, Brought, Deletes, Predecessor, Removed, Sealer, Uploads};
+use crate::writeback::{Asker, Deletes, Predecessor, PublishOutcome, Removed, Sealer, Uploads};
 
 /// Renames files.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl FileRenamer {
             let asker = Asker::Application;
             // Boxed: an exchange of names is three renames, on the stack of one thread.
             let upload = Box::pin(self.uploads.publish(file, &sealed, prior, asker));
-            if upload.await? == Brought::Cancelled {
+            if upload.await? == PublishOutcome::Cancelled {
                 return Err(FsError::STALE);
             }
         }
@@ -178,10 +178,10 @@ impl FileRenamer {
             // It needs S3. Where it fails, the file is still all that it was.
             before_entry_removed(&self.namespace, &from.dir, from.name).await?;
         }
-        let lies_over = file.lies_over();
+        let replaced_version = file.replaced_version();
         let remote = file.inode.state().remote.take();
         let etag = remote.as_ref().map(|version| version.etag.clone());
-        let etag = etag.or_else(|| lies_over.etag().cloned());
+        let etag = etag.or_else(|| replaced_version.etag().cloned());
         let seal_guard = file.seal_lock.lock().await;
         let superseded = if stored {
             file.edit().detach_from_object(over)
@@ -201,7 +201,7 @@ impl FileRenamer {
         if stored || maybe_stored {
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
             // One that it has taken the place of is known by its time alone.
-            let unknown = late.is_none() || lies_over == WriteCondition::Always;
+            let unknown = late.is_none() || replaced_version == WriteCondition::Always;
             let replaced = file.covers_object() || (etag.is_none() && unknown);
             let at = self.store.time().filter(|_| replaced);
             let pending = DeletePending::of_name(old_key, etag, at);

@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use crate::error::FsError;
 use crate::files::{Durability, KernelRequest, StageFactory};
 use crate::journal::RenameIntent;
-use crate::ops::resent::CarriedOut;
+use crate::ops::resent::ExecutedRequests;
 use crate::record_log::Durable;
 use crate::store::{ETag, Key, ListedObject};
 
 /// What came of a rename that a predecessor began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finished {
-    CarriedOut,
+    ExecutedRequests,
     /// Everything is as another client has made it meanwhile.
     GivenUp,
 }
@@ -25,7 +25,7 @@ pub enum Finished {
 pub struct RenameLog {
     pub stage_factory: Arc<StageFactory>,
     pub durability: Durability,
-    pub carried_out: Arc<CarriedOut>,
+    pub executed: Arc<ExecutedRequests>,
     /// Renames that a predecessor began, by old and new keys, and what came of them.
     pub finished: Mutex<Vec<(Key, Key, Finished)>>,
 }
@@ -105,7 +105,7 @@ impl RenameLog {
         request: Option<KernelRequest>,
     ) {
         if let Some(request) = request.filter(|_| outcome.is_ok()) {
-            self.carried_out.record(request);
+            self.executed.record(request);
         }
         self.end_rename(from).await;
     }

@@ -209,7 +209,7 @@ impl RenameRecovery {
             (Some(_) | None, _) => {
                 let moved = moved_of(there, intent);
                 self.move_known(intent, &moved).await?;
-                return Ok(Finished::CarriedOut);
+                return Ok(Finished::ExecutedRequests);
             }
         };
         let copied = self.copies.in_parts(source.size_bytes);
@@ -239,7 +239,7 @@ impl RenameRecovery {
         let moved = Moved::from([(from.clone(), moved)]);
         let pending = DeletePending::of_version(from.clone(), Some(source.etag));
         self.change_places(intent, &moved, &[pending]).await?;
-        Ok(Finished::CarriedOut)
+        Ok(Finished::ExecutedRequests)
     }
 
     async fn finish_directory(&self, intent: &RenameIntent) -> Result<Finished, FsError> {
@@ -280,7 +280,7 @@ impl RenameRecovery {
         {
             entry_added(&self.namespace, &dir).await;
         }
-        Ok(Finished::CarriedOut)
+        Ok(Finished::ExecutedRequests)
     }
 
     /// The directories above learn what comes and goes; the originals are not seen any more.

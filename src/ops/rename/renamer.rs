@@ -14,15 +14,15 @@ use crate::files::{Delivery, KernelRequest, OpenFiles};
 use crate::namespace::{
     EntryChange, Hold, Name, Namespace, Pin, SubtreeGuard, SubtreeLocks, Target,
 };
-use crate::ops::resent::CarriedOut;
+use crate::ops::resent::ExecutedRequests;
 use crate::vocabulary::{Ino, Kind};
 use crate::writeback::Predecessor;
 
 /// Whether the locks covered everything that the rename moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
+enum Locks {
     Enough,
-    TooLittle,
+    TooFew,
 }
 
 /// Renames what has a name, and finishes what a predecessor was asked for.
@@ -32,7 +32,7 @@ pub struct Renamer {
     pub files: Arc<OpenFiles>,
     pub subtrees: Arc<SubtreeLocks>,
     pub predecessor: Arc<Predecessor>,
-    pub carried_out: Arc<CarriedOut>,
+    pub executed: Arc<ExecutedRequests>,
     pub rebase: Arc<Rebase>,
     pub mounted_at: SystemTime,
     pub log: Arc<RenameLog>,
@@ -51,7 +51,7 @@ impl Renamer {
     ) -> Result<(), FsError> {
         let (from, to) = self.settled_places(from, to, request).await?;
         let request = match self.finished(&from, &to, request)? {
-            Some(Finished::CarriedOut) => return Ok(()),
+            Some(Finished::ExecutedRequests) => return Ok(()),
             // Nothing of it is done.
             Some(Finished::GivenUp) => KernelRequest {
                 attempt: Delivery::First,
@@ -69,8 +69,8 @@ impl Renamer {
         loop {
             let _subtrees = self.lock_names(&from, &to, hold, request).await?;
             match self.rename_held(&from, &to, mode, hold, request).await? {
-                Held::Enough => return Ok(()),
-                Held::TooLittle => hold = Hold::Alone,
+                Locks::Enough => return Ok(()),
+                Locks::TooFew => hold = Hold::Alone,
             }
         }
     }
@@ -138,13 +138,13 @@ impl Renamer {
         mode: RenameMode,
         hold: Hold,
         request: KernelRequest,
-    ) -> Result<Held, FsError> {
+    ) -> Result<Locks, FsError> {
         let attempt = request.attempt;
         if attempt == Delivery::Resent
             && mode == RenameMode::Exchange
             && self.finish_exchange(from, to, request).await?
         {
-            return Ok(Held::Enough);
+            return Ok(Locks::Enough);
         }
         let known = self.namespace.table().child(from.dir.ino, from.name);
         let source = match self.namespace.lookup(&from.dir, from.name).await {
@@ -152,7 +152,7 @@ impl Renamer {
                 if attempt == Delivery::Resent && mode != RenameMode::Exchange =>
             {
                 self.finish_resent_rename(known, to).await?;
-                return Ok(Held::Enough);
+                return Ok(Locks::Enough);
             }
             found => found?,
         };
@@ -163,12 +163,12 @@ impl Renamer {
         };
         let mut both = std::iter::once(&source).chain(&target);
         if hold == Hold::Shared && both.any(|at| at.kind == Kind::Directory) {
-            return Ok(Held::TooLittle);
+            return Ok(Locks::TooFew);
         }
         self.namespace.child_key(to.dir.ino, to.name)?;
         if let Some(target) = &target {
             if target.ino == source.ino {
-                return Ok(Held::Enough);
+                return Ok(Locks::Enough);
             }
             let mode = match attempt {
                 Delivery::Resent if same_object(&source, target) => RenameMode::Replace,
@@ -187,7 +187,7 @@ impl Renamer {
                 self.move_inode(from, to, moves, how).await?;
             }
         }
-        Ok(Held::Enough)
+        Ok(Locks::Enough)
     }
 
     pub(super) async fn move_inode(

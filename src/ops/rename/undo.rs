@@ -40,7 +40,7 @@ impl DirectoryRenamer {
     }
 
     /// Readers go back to the originals, as they were when they were copied.
-    pub(super) async fn give_old_place(&self, moving: &Moving<'_>, moved: &Moved) {
+    pub(super) async fn move_back(&self, moving: &Moving<'_>, moved: &Moved) {
         let (old, new) = (&moving.old_prefix, &moving.new_prefix);
         let original = moving.objects.iter().filter_map(|object| {
             let copy = moved.get(&object.key)?.version.etag.clone();
@@ -56,7 +56,7 @@ impl DirectoryRenamer {
 
     /// S3 refuses to delete originals. Readers stay with the copies, which are there for
     /// sure; listings tell what is left under the old name.
-    pub(super) async fn have_under_both(&self, moving: &Moving<'_>, error: &FsError) {
+    pub(super) async fn keep_both_names(&self, moving: &Moving<'_>, error: &FsError) {
         let Moving { from, to, .. } = moving;
         let (old, new) = (&moving.old_prefix, &moving.new_prefix);
         tracing::error!(from = %old, to = %new, %error, "a rename has failed: S3 refuses to delete what is under the old name; all files are under the new name, some under both: allow the deletes, then remove the old name");

@@ -55,7 +55,7 @@ pub async fn flush(served: &Served, path: &str, timeout: Duration) -> Result<Flu
     let lost = lost_since(served, began, path).await;
     let mut reasons = Vec::new();
     if !is_over {
-        reasons.extend(served.complaints());
+        reasons.extend(served.problems());
         // Who waits in steps knows how long that was.
         if !timeout.is_zero() {
             let span = humantime::format_duration(timeout);

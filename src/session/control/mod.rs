@@ -118,13 +118,13 @@ impl Served {
 
     /// The same of a mount that answers.
     fn assumed_health(&self) -> Health {
-        let complaints = self.complaints();
-        let state = if complaints.is_empty() {
+        let problems = self.problems();
+        let state = if problems.is_empty() {
             HealthState::Alive
         } else {
             HealthState::Degraded
         };
-        self.health(state, complaints)
+        self.health(state, problems)
     }
 }
 

@@ -150,7 +150,7 @@ impl Served {
     }
 
     /// Why the mount does not do all that it should, though it answers.
-    pub fn complaints(&self) -> Vec<String> {
+    pub fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
         found.extend(self.running.health.outage().map(|it| it.to_string()));
         if let Some(count) = self.running.health.failed_changes() {

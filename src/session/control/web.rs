@@ -109,7 +109,7 @@ async fn healthz(State(served): State<Arc<Served>>) -> Response {
         HealthState::Alive | HealthState::Degraded => StatusCode::OK,
         HealthState::Unknown | HealthState::Stuck => StatusCode::SERVICE_UNAVAILABLE,
     };
-    said(code, health.state.as_str(), &health.reasons)
+    plain_reply(code, health.state.as_str(), &health.reasons)
 }
 
 /// Whether files can be read and written that are not here.
@@ -122,13 +122,13 @@ async fn readyz(State(served): State<Arc<Served>>) -> Response {
     let outage = served.running.health.outage();
     reasons.extend(outage.map(|outage| outage.to_string()));
     if reasons.is_empty() {
-        said(StatusCode::OK, "ready", &[])
+        plain_reply(StatusCode::OK, "ready", &[])
     } else {
-        said(StatusCode::SERVICE_UNAVAILABLE, "not ready", &reasons)
+        plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready", &reasons)
     }
 }
 
-fn said(code: StatusCode, word: &str, reasons: &[String]) -> Response {
+fn plain_reply(code: StatusCode, word: &str, reasons: &[String]) -> Response {
     let reasons = reasons.iter().map(|why| format!(": {why}"));
     let text = format!("{word}{}\n", reasons.collect::<String>());
     (code, [(CONTENT_TYPE, TEXT)], text).into_response()

@@ -39,7 +39,7 @@ pub struct KernelSession {
 
 /// What the mount was asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct MountRequest<'a> {
     pub place: &'a Place,
     pub mountpoint: &'a Path,
     /// What the store was found to heed.
@@ -68,7 +68,7 @@ impl PredecessorSession {
 /// is no process for the notifier.
 pub fn start(
     config: &Config,
-    asked: Asked<'_>,
+    asked: MountRequest<'_>,
     session_log: &SessionLog,
     inherited: Option<(OwnedFd, PredecessorSession)>,
     adapter: Adapter,
@@ -86,7 +86,7 @@ pub fn start(
 /// Errors: with what to do about them; the mountpoint is free again then.
 fn begin(
     config: &Config,
-    asked: Asked<'_>,
+    asked: MountRequest<'_>,
     session_log: &SessionLog,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
@@ -121,7 +121,7 @@ fn begin(
 
 fn agree(
     config: &Config,
-    asked: Asked<'_>,
+    asked: MountRequest<'_>,
     session_log: &SessionLog,
     device: &OwnedFd,
     adapter: Adapter,
@@ -153,7 +153,7 @@ fn agree(
 
 fn resume(
     config: &Config,
-    asked: Asked<'_>,
+    asked: MountRequest<'_>,
     device: OwnedFd,
     predecessor: &PredecessorSession,
     session_log: &SessionLog,

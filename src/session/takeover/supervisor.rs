@@ -57,7 +57,7 @@ enum Readiness {
 
 /// What the daemon has said so far.
 #[derive(Debug, Default)]
-struct Said {
+struct DaemonState {
     readiness: Readiness,
     /// Since the watchdog's last look.
     alive: bool,
@@ -65,7 +65,7 @@ struct Said {
     kept: BTreeMap<String, OwnedFd>,
 }
 
-impl Said {
+impl DaemonState {
     /// How far the life came that has just ended.
     fn end_life(&mut self) -> Readiness {
         let reached = self.readiness;
@@ -101,7 +101,7 @@ pub fn supervise(
     // Its own: another supervisor's must not take its place.
     let socket = socket.with_extension(std::process::id().to_string());
     let ours = Socket::bind(&socket)?;
-    let said = Arc::new(Mutex::new(Said::default()));
+    let said = Arc::new(Mutex::new(DaemonState::default()));
     let (heard, caught_up) = mpsc::sync_channel(1);
     let listener = (ours.socket.try_clone()?, said.clone());
     std::thread::spawn(move || listen(&listener.0, &listener.1, &heard));
@@ -121,7 +121,7 @@ pub fn supervise(
         }
         prepare(&mut command, life);
         let lived = live(&mut command, &said, watchdog.map(Watchdog::new), &mut stop);
-        hear_out(&socket, &caught_up);
+        drain_messages(&socket, &caught_up);
         let readiness = said.lock().end_life();
         // Before it was ready it has told whoever waits why it is not.
         let unmounted = lived.as_ref().is_ok_and(ExitStatus::success);
@@ -165,7 +165,7 @@ fn stop_of(status: &ExitStatus) -> Option<Signal> {
 /// One life of the daemon. It is told to `stop` once it is ready.
 fn live(
     command: &mut Command,
-    said: &Mutex<Said>,
+    said: &Mutex<DaemonState>,
     watchdog: Option<Watchdog>,
     stop: &mut Option<Signal>,
 ) -> anyhow::Result<ExitStatus> {
@@ -196,7 +196,7 @@ enum End {
 /// Returns when the daemon has ended, which it is made to when it is silent for too long.
 fn watch(
     daemon: &Child,
-    said: &Mutex<Said>,
+    said: &Mutex<DaemonState>,
     mut watchdog: Option<Watchdog>,
     stop: &mut Option<Signal>,
 ) -> io::Result<End> {
@@ -254,7 +254,7 @@ fn end(daemon: &OwnedFd, signal: Signal) {
 }
 
 /// Returns once every message of the dead daemon was read.
-fn hear_out(socket: &Path, caught_up: &mpsc::Receiver<()>) {
+fn drain_messages(socket: &Path, caught_up: &mpsc::Receiver<()>) {
     let asked = UnixDatagram::unbound()
         .and_then(|barrier| barrier.send_to(BARRIER.as_bytes(), socket))
         .map(|_| caught_up.recv_timeout(HEARD_WITHIN));
@@ -264,7 +264,7 @@ fn hear_out(socket: &Path, caught_up: &mpsc::Receiver<()>) {
 }
 
 /// The daemon's copies of the descriptors are inherited; the supervisor's own never are.
-fn start(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<Child> {
+fn start(command: &mut Command, said: &Mutex<DaemonState>) -> anyhow::Result<Child> {
     let mut copies = Vec::new();
     for kept in KeptDescriptor::ALL {
         if let Some(descriptor) = said.lock().kept.get(kept.name()) {
@@ -277,7 +277,7 @@ fn start(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<Child> {
     command.spawn().context("cannot start the daemon")
 }
 
-fn listen(socket: &UnixDatagram, said: &Mutex<Said>, heard: &mpsc::SyncSender<()>) {
+fn listen(socket: &UnixDatagram, said: &Mutex<DaemonState>, heard: &mpsc::SyncSender<()>) {
     loop {
         match receive(socket) {
             Ok((message, _)) if message == BARRIER => {
@@ -296,7 +296,7 @@ fn listen(socket: &UnixDatagram, said: &Mutex<Said>, heard: &mpsc::SyncSender<()
     }
 }
 
-fn note(message: &str, descriptor: Option<OwnedFd>, said: &mut Said) {
+fn note(message: &str, descriptor: Option<OwnedFd>, said: &mut DaemonState) {
     let name = message
         .lines()
         .find_map(|line| line.strip_prefix("FDNAME="));

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::store::request::*;
 use crate::store::{
-    Affected, Body, BodySource, BodyStream, ETag, Key, LeftOut, ObjectStore, StoreError,
+    Affected, Body, BodySource, BodyStream, ETag, Key, ObjectStore, SkippedRequests, StoreError,
     StoreErrorKind, StoreOp, log_failure, pieces,
 };
 
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub(super) struct PartCopies {
     store: Arc<dyn ObjectStore>,
-    left_out: LeftOut,
+    skipped: SkippedRequests,
     turns: Semaphore,
 }
 
@@ -43,21 +43,21 @@ impl PartCopies {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         Self {
             store,
-            left_out: LeftOut::default(),
+            skipped: SkippedRequests::default(),
             turns: Semaphore::new(AT_ONCE),
         }
     }
 
     /// Copies inside the store, or reads and sends where it refuses that.
     pub async fn copy(&self, request: UploadPartCopyRequest) -> Result<CompletedPart, StoreError> {
-        if self.left_out.has(&request.source) {
+        if self.skipped.skips(&request.source) {
             return self.read_and_send(request).await;
         }
         let source = request.source.clone();
         let refusal = match self.store.upload_part_copy(request.clone()).await {
             Err(error) if may_be_missing(error.kind) => error,
             Ok(part) => {
-                self.left_out.answered();
+                self.skipped.answered();
                 return Ok(part);
             }
             Err(error) => return Err(error),
@@ -65,7 +65,7 @@ impl PartCopies {
         let part = self.read_and_send(request).await?;
         // Another refusal may be about this range: a copy of few bytes is none on AWS.
         if is_of_store(&refusal) {
-            self.tell(&refusal, self.left_out.failed_for(&source));
+            self.tell(&refusal, self.skipped.failed_for(&source));
         }
         Ok(part)
     }

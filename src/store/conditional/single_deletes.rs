@@ -229,7 +229,7 @@ mod tests {
     async fn bulk_deletes_without_an_answer_are_tried_again_later() {
         let (faulty, store, requests) = with_objects(StoreErrorKind::Server).await;
         store.delete_many(requests.clone()).await.unwrap();
-        tokio::time::sleep(crate::store::LEFT_OUT_FOR).await;
+        tokio::time::sleep(crate::store::SKIPPED_FOR).await;
         store.delete_many(requests).await.unwrap();
         assert_eq!(faulty.seen(StoreOp::DeleteMany), 3);
     }

@@ -90,10 +90,10 @@ impl LateObjects {
             let watched = late.entry(key.clone()).or_insert_with(|| Watched::new(now));
             // Of what came before the last write, too, some may still come.
             let objects = std::mem::take(&mut watched.objects);
-            let anothers = watched.anothers.take();
+            let foreign = watched.foreign.take();
             *watched = Watched {
                 objects,
-                anothers,
+                foreign,
                 silence: watched.silence,
                 next: now + PAUSE_FIRST,
                 ..Watched::new(now)
@@ -109,13 +109,13 @@ impl LateObjects {
     ///
     /// Errors: the log's.
     pub(super) fn scratch_begins(&self, key: &Key) -> io::Result<()> {
-        self.log.late(key, &[LateObject::any()])
+        self.log.expect_late(key, &[LateObject::any()])
     }
 
     /// It is made. It is to be looked for only where a request for it got no answer.
     pub(super) fn scratch_made(&self, key: &Key) {
         if !self.changes.has(key) {
-            self.log.late_over(key);
+            self.log.forget_late(key);
         }
     }
 
@@ -124,12 +124,12 @@ impl LateObjects {
         if self.changes.has(key) {
             self.watch_for(key.clone(), LateObject::any());
         } else {
-            self.log.late_over(key);
+            self.log.forget_late(key);
         }
     }
 
     fn note(&self, key: &Key, objects: &[LateObject]) {
-        if let Err(error) = self.log.late(key, objects) {
+        if let Err(error) = self.log.expect_late(key, objects) {
             tracing::warn!(%key, %error, "journal write failed: after a crash a cancelled upload that is applied late would not be deleted");
         }
     }
@@ -157,7 +157,7 @@ impl LateObjects {
     /// or below them.
     ///
     /// Errors: `TimedOut` where the store does not answer, or not by the time that is given.
-    pub async fn predecessor_landed(
+    pub async fn wait_for_predecessor(
         &self,
         places: &[Key],
         answer_by: Option<Instant>,
@@ -172,7 +172,7 @@ impl LateObjects {
                 Err(StoreError::new(kind, op, key.clone(), "no answer in time"))
             })
         };
-        self.changes.predecessor_landed(places, ask).await
+        self.changes.wait_for_predecessor(places, ask).await
     }
 
     pub(super) async fn ask(&self, key: &Key) -> Result<(), StoreError> {
@@ -204,7 +204,7 @@ impl LateObjects {
         // No delete is under way that could take what is written.
         let _turn = self.deleting.write().await;
         let (log, of_log) = (self.log.clone(), key.clone());
-        let noted = tokio::task::spawn_blocking(move || log.late_wanted(&of_log)).await;
+        let noted = tokio::task::spawn_blocking(move || log.keep_late(&of_log)).await;
         if let Err(error) = noted.map_err(io::Error::other).flatten() {
             let detail = format!("the journal cannot be written: {error}");
             let kind = StoreErrorKind::Rejected;

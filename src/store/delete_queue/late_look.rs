@@ -68,7 +68,7 @@ impl LateObjects {
             is_over.then(|| late.remove(key)).flatten()
         };
         if over.is_some_and(|watched| !watched.is_written) {
-            self.log.late_over(key);
+            self.log.forget_late(key);
         }
     }
 
@@ -86,7 +86,7 @@ impl LateObjects {
                 return false;
             }
         };
-        if let Err(error) = self.changes.landed(key, || self.ask(key)).await {
+        if let Err(error) = self.changes.wait_for_late(key, || self.ask(key)).await {
             tracing::debug!(%key, %error, "not deleted: it is tried again");
             return false;
         }
@@ -143,7 +143,7 @@ impl LateObjects {
         let Some(watched) = self.watched.lock().get(key).cloned() else {
             return Ok(false);
         };
-        if watched.is_anothers((&meta.etag, meta.last_modified)) {
+        if watched.is_foreign((&meta.etag, meta.last_modified)) {
             return Ok(false);
         }
         for object in watched.objects.iter().filter(|it| it.is_in_time(meta)) {

@@ -225,7 +225,7 @@ pub(super) struct Watched {
     pub pause: Duration,
     pub until: Instant,
     /// What was found and is not to be deleted, though it has the bytes of what is.
-    pub anothers: Option<(ETag, SystemTime)>,
+    pub foreign: Option<(ETag, SystemTime)>,
     /// The store has not answered the last look.
     pub silence: Option<LookSilence>,
 }
@@ -246,20 +246,20 @@ impl Watched {
             next: now,
             pause: PAUSE_FIRST,
             until: now,
-            anothers: None,
+            foreign: None,
             silence: None,
         }
     }
 
     /// Whether a version that was found has been decided on: nobody deletes it later.
-    pub fn is_anothers(&self, (etag, modified): (&ETag, SystemTime)) -> bool {
-        let anothers = self.anothers.as_ref();
-        anothers.is_some_and(|anothers| (&anothers.0, anothers.1) == (etag, modified))
+    pub fn is_foreign(&self, (etag, modified): (&ETag, SystemTime)) -> bool {
+        let foreign = self.foreign.as_ref();
+        foreign.is_some_and(|foreign| (&foreign.0, foreign.1) == (etag, modified))
     }
 
     /// Whether a version that was found may be one that is to be deleted.
     pub fn hides(&self, found: (&ETag, SystemTime)) -> bool {
-        !self.is_anothers(found) && self.objects.iter().any(|object| object.has(found.0))
+        !self.is_foreign(found) && self.objects.iter().any(|object| object.has(found.0))
     }
 
     /// What was found is another client's. Whether that is news.
@@ -267,7 +267,7 @@ impl Watched {
         let was_hidden = self.hides(found);
         // Of one that its bytes alone tell, a look that failed decides nothing.
         if was_hidden {
-            self.anothers = Some((found.0.clone(), found.1));
+            self.foreign = Some((found.0.clone(), found.1));
         }
         was_hidden
     }

@@ -70,20 +70,20 @@ impl StoreLog for MemoryLog {
         self.pending.lock().retain(|key| !keys.contains(key));
     }
 
-    fn late(&self, key: &Key, _: &[LateObject]) -> io::Result<()> {
+    fn expect_late(&self, key: &Key, _: &[LateObject]) -> io::Result<()> {
         let mut log = self.pending.lock();
         log.retain(|known| known != key);
         log.push(key.clone());
         Ok(())
     }
 
-    fn late_over(&self, key: &Key) {
+    fn forget_late(&self, key: &Key) {
         self.settled(std::slice::from_ref(key));
         self.over.lock().push(key.as_str().to_owned());
     }
 
-    fn late_wanted(&self, key: &Key) -> io::Result<()> {
-        self.late_over(key);
+    fn keep_late(&self, key: &Key) -> io::Result<()> {
+        self.forget_late(key);
         Ok(())
     }
 

@@ -20,12 +20,12 @@ pub trait StoreLog: Send + Sync + fmt::Debug {
     fn sync(&self) -> io::Result<()>;
     fn settled(&self, keys: &[Key]);
     /// One of these may come to be under the key, and is to be deleted then.
-    fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()>;
+    fn expect_late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()>;
     /// No late object comes.
-    fn late_over(&self, key: &Key);
+    fn forget_late(&self, key: &Key);
     /// The key is about to get an object that is wanted, and that even a power loss
     /// must not have deleted. Errors: the disk's.
-    fn late_wanted(&self, key: &Key) -> io::Result<()>;
+    fn keep_late(&self, key: &Key) -> io::Result<()>;
     fn upload_begun(&self, key: Key, upload: UploadId);
     fn upload_ended(&self, key: Key, upload: UploadId);
 }

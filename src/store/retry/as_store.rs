@@ -67,7 +67,7 @@ impl ObjectStore for Retry {
         let changes = [self.as_sent(StoreOp::Put, Change::from(&request))];
         if self.unanswered.has(&key) {
             let left = Leaves::from(&request);
-            self.landed(StoreOp::Put, &changes, &left).await?;
+            self.wait_for_late(StoreOp::Put, &changes, &left).await?;
         }
         let look = |turn| self.look_before_put(turn, &request);
         let all = Request {
@@ -84,7 +84,7 @@ impl ObjectStore for Retry {
         let key = request.target.clone();
         let left = Leaves::from(&request);
         let changes = [self.as_sent(StoreOp::Copy, Change::from(&request))];
-        self.landed(StoreOp::Copy, &changes, &left).await?;
+        self.wait_for_late(StoreOp::Copy, &changes, &left).await?;
         let look = |turn| self.look_before_copy(turn, &request);
         let all = Request {
             op: StoreOp::Copy,
@@ -100,7 +100,7 @@ impl ObjectStore for Retry {
         let key = request.key.clone();
         let changes = [self.as_sent(StoreOp::Delete, Change::from(&request))];
         let (op, left) = (StoreOp::Delete, Leaves::Nothing);
-        self.landed(op, &changes, &left).await?;
+        self.wait_for_late(op, &changes, &left).await?;
         let look = |turn| self.look_before_delete(op, turn, &request);
         let all = Request {
             op,
@@ -123,7 +123,7 @@ impl ObjectStore for Retry {
         let changes = changes.map(|change| self.as_sent(StoreOp::DeleteMany, change));
         let changes: Vec<Change> = changes.collect();
         let (op, left) = (StoreOp::DeleteMany, Leaves::Nothing);
-        self.landed(op, &changes, &left).await?;
+        self.wait_for_late(op, &changes, &left).await?;
         // Those that another version has refused, by the last look.
         let refused = Mutex::default();
         let (to_delete, noted) = (&requests, &refused);
@@ -186,7 +186,7 @@ impl ObjectStore for Retry {
         let left = Leaves::from(&request);
         let op = StoreOp::CompleteMultipart;
         let changes = [self.as_sent(op, Change::from(&request))];
-        self.landed(op, &changes, &left).await?;
+        self.wait_for_late(op, &changes, &left).await?;
         let look = |turn| self.look_before_complete(turn, &request);
         let bytes = request.parts.len() as u64 * JOIN_BYTES_PER_PART;
         let all = Request {

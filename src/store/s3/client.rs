@@ -155,9 +155,9 @@ impl Route {
 
 /// Credentials of another program, read when they are needed.
 #[derive(Debug)]
-struct KeysOfSource(Arc<dyn KeySource>);
+struct SourceCredentials(Arc<dyn KeySource>);
 
-impl ProvideCredentials for KeysOfSource {
+impl ProvideCredentials for SourceCredentials {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -166,7 +166,7 @@ impl ProvideCredentials for KeysOfSource {
     }
 }
 
-impl KeysOfSource {
+impl SourceCredentials {
     fn credentials(&self) -> provider::Result {
         let keys = self.0.read();
         let keys = keys.map_err(CredentialsError::invalid_configuration)?;
@@ -294,7 +294,7 @@ pub(super) async fn shared_config(settings: &S3Settings, http: SharedHttpClient)
     } else if let Some(keys) = &settings.keys
         && matches!(keys.read(), Ok(GivenKeys::Keys(_)) | Err(_))
     {
-        loader = loader.credentials_provider(KeysOfSource(keys.clone()));
+        loader = loader.credentials_provider(SourceCredentials(keys.clone()));
     } else if let Some(of_profile) = named_credentials(settings, http).await {
         loader = loader.credentials_provider(of_profile);
     }

@@ -73,7 +73,7 @@ pub(super) async fn list(
     // The same page for ever: its end would not come.
     let next = next.filter(|next| *next != start);
     if page.is_truncated && next.is_none() {
-        store.list_quirks.tell_end(&request.prefix);
+        store.list_quirks.log_no_next_page(&request.prefix);
         let why = "the listing does not go on: no next page, and the same one after its last key";
         return Err(unusable(&request.prefix, why));
     }
@@ -162,7 +162,7 @@ fn check_order(store: &S3Store, request: &ListRequest, page: &Page) -> Result<()
     if is_ordered(keys) && is_ordered(prefixes) {
         return Ok(());
     }
-    store.list_quirks.tell_order(&request.prefix);
+    store.list_quirks.log_unordered(&request.prefix);
     let why = "the listing is not in the order of keys, as those of directory buckets";
     Err(unusable(&request.prefix, why))
 }

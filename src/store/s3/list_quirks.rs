@@ -17,7 +17,7 @@ impl ListQuirks {
     }
 
     /// A page is in no order that keys have.
-    pub fn tell_order(&self, prefix: &str) {
+    pub fn log_unordered(&self, prefix: &str) {
         self.order.call_once(|| {
             tracing::error!(
                 prefix,
@@ -27,7 +27,7 @@ impl ListQuirks {
     }
 
     /// A page is not the last, and nothing leads to the next.
-    pub fn tell_end(&self, prefix: &str) {
+    pub fn log_no_next_page(&self, prefix: &str) {
         self.end.call_once(|| {
             tracing::error!(
                 prefix,

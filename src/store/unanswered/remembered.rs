@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
 
-use super::unheard::Unheard;
+use super::unheard::GivenUpRequests;
 use crate::store::change::{Change, Leaves, Outcome};
 use crate::store::late_until::LateUntil;
 use crate::store::{Key, WriteCondition};
@@ -24,7 +24,7 @@ pub struct Remembered {
     any_key: Option<LateUntil>,
     /// What a predecessor sent.
     predecessor: OfPredecessor,
-    pub unheard: Unheard,
+    pub unheard: GivenUpRequests,
     /// When the last of the requests was sent that were answered.
     answered: Option<Instant>,
 }
@@ -100,15 +100,15 @@ impl Remembered {
     }
 
     /// The keys of the changes that a late request may still undo, and until when.
-    pub fn undone_until(&mut self, changes: &[Change], leaves: &Leaves) -> Vec<(Key, LateUntil)> {
+    pub fn late_conflicts(&mut self, changes: &[Change], leaves: &Leaves) -> Vec<(Key, LateUntil)> {
         let late = changes.iter().filter_map(|change| {
-            let until = self.one_undone_until(change, leaves)?;
+            let until = self.late_conflict(change, leaves)?;
             Some((change.key.clone(), until))
         });
         late.collect()
     }
 
-    fn one_undone_until(&mut self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
+    fn late_conflict(&mut self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
         self.any_key = self.any_key.filter(|until| !until.is_over());
         let late = self.late.get_mut(&change.key);
         let (of_key, is_over) = late.map_or((None, false), |of_key| {

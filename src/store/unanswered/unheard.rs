@@ -20,7 +20,7 @@ pub struct TooMany;
 
 /// Given-up requests that the log still has.
 #[derive(Debug, Default)]
-pub struct Unheard {
+pub struct GivenUpRequests {
     /// By what was sent.
     requests: HashMap<Outcome, Request>,
     by_key: BTreeMap<Key, HashSet<Outcome>>,
@@ -36,7 +36,7 @@ struct Request {
     keys: HashSet<Key>,
 }
 
-impl Unheard {
+impl GivenUpRequests {
     /// These were given up. The number of the same ones before them.
     pub fn note(&mut self, number: u64, changes: &[Change]) -> Result<Option<u64>, TooMany> {
         let what = Outcome::of(&changes);
@@ -107,7 +107,7 @@ mod tests {
     async fn a_request_is_over_once_the_store_has_answered_for_each_of_its_keys() {
         let [a, b, c] = ["a", "b", "c"].map(Key::new);
         let change = |key: &Key| Change::new(key.clone(), WriteCondition::Always);
-        let mut unheard = Unheard::default();
+        let mut unheard = GivenUpRequests::default();
         let before = Instant::now();
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         let both = [change(&a), change(&b)];
@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_keys_of_all_requests_have_a_bound() {
-        let mut unheard = Unheard::default();
+        let mut unheard = GivenUpRequests::default();
         let changes = |number: u64| -> Vec<Change> {
             let key = |nth| Key::new(format!("{number}/{nth}"));
             let change = |nth| Change::new(key(nth), WriteCondition::Always);

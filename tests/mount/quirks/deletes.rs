@@ -26,7 +26,7 @@ fn rm(path: &Path) -> Output {
     Command::new("rm").arg("-r").arg(path).output().unwrap()
 }
 
-fn complaints(output: &Output) -> usize {
+fn problems(output: &Output) -> usize {
     String::from_utf8_lossy(&output.stderr).lines().count()
 }
 
@@ -122,7 +122,7 @@ fn each_file_that_a_policy_protects_is_an_error_of_its_unlink() {
     make_files(&mount, "kept");
     protect(&proxy);
     let refused = rm(&mount.path("d"));
-    assert_eq!(complaints(&refused), FILES, "{refused:?}");
+    assert_eq!(problems(&refused), FILES, "{refused:?}");
     assert_eq!(fs::read_dir(mount.path("d")).unwrap().count(), FILES);
     assert_eq!(mount.keys().len(), FILES);
     stops_without_a_delete(mount, &proxy);
