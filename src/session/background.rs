@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::ops::Ops;
 use crate::overlay::Overlay;
+use crate::store::StoreHealth;
 use crate::task::kept_up;
 
 /// Pauses between looks at who sees the old directory.
@@ -34,6 +35,7 @@ pub fn start(
 ) {
     runtime.spawn(ops.clone().run_in_background());
     runtime.spawn(watch_s3(connected, config));
+    runtime.spawn(retry_after_outages(ops.clone(), connected.health.clone()));
     let is_imported = |overlay: &Arc<Overlay>| {
         let is_ended = overlay.progress().now().is_ended;
         !config.read_only && !is_ended
@@ -118,6 +120,16 @@ fn attach_to(seen: &Seen, mountpoint: &Path) -> String {
 }
 
 /// Asks S3 during an outage until it answers.
+/// Changes that failed in an outage are sent at its end, and not after the pause that had
+/// grown with it.
+async fn retry_after_outages(ops: Arc<Ops>, health: StoreHealth) {
+    loop {
+        health.unserved().await;
+        health.served().await;
+        ops.controls().retry_now();
+    }
+}
+
 fn watch_s3(connected: &Connected, config: &Config) -> impl Future<Output = ()> + use<> {
     let (health, store) = (connected.health.clone(), connected.store.clone());
     let prefix = config.prefix.clone();

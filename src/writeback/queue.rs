@@ -64,7 +64,7 @@ enum Attempt {
     Over,
     /// A directory above the file moves.
     Blocked,
-    PublishOutcome(PublishOutcome),
+    Ended(PublishOutcome),
 }
 
 impl UploadQueue {
@@ -196,7 +196,7 @@ impl Writeback {
                 Next::Over
             }
             Ok(Attempt::Blocked) => Next::Blocked,
-            Ok(Attempt::PublishOutcome(PublishOutcome::Stored)) => {
+            Ok(Attempt::Ended(PublishOutcome::Stored)) => {
                 queued.backoff.reset();
                 // Mostly there is nothing more of it: it need not wait to be told so.
                 match file.sealed_stages().is_empty() {
@@ -204,7 +204,7 @@ impl Writeback {
                     false => Next::Ready,
                 }
             }
-            Ok(Attempt::PublishOutcome(PublishOutcome::Cancelled)) => {
+            Ok(Attempt::Ended(PublishOutcome::Cancelled)) => {
                 let over = timeout(PAUSE_FIRST, file.upload_lock.cancels_over()).await;
                 over.map_or(Next::Pause(PAUSE_FIRST), |()| Next::Ready)
             }
@@ -241,7 +241,7 @@ impl Writeback {
             .uploads
             .publish(file, &sealed, prior, Asker::Queue)
             .await;
-        brought.map(Attempt::PublishOutcome)
+        brought.map(Attempt::Ended)
     }
 
     /// Makes what was written last as the mount's durability wants it.
