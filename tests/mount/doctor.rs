@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::forward_proxy::ForwardProxy;
-use crate::support::programs::{run_python, run_within, said};
+use crate::support::programs::{mediafs, run_python, run_within, said};
 use crate::support::proxy::{Fault, Rule};
 use crate::support::servers::{Credentials, READER, free_ports};
 use crate::support::tls_front::TlsFront;
@@ -119,7 +119,7 @@ fn a_setup_without_faults_is_told_line_by_line_and_nothing_is_left() {
 fn a_bucket_alone_can_be_asked_about() {
     let plan = Mount::builder();
     let command = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+        let mut command = mediafs();
         command.args(["doctor", &plan.bucket, "--force-path-style"]);
         command.args(["--endpoint-url", &Server::shared().endpoint]);
         command.env("AWS_ACCESS_KEY_ID", &*Server::shared().owner.access_key);

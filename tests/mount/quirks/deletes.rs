@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use super::{WITHIN, plan, said_once};
+use crate::support::control::status;
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::requests::header;
 use crate::support::{DURABILITIES, Mount, sys, wait_until};
@@ -32,6 +33,9 @@ fn problems(output: &Output) -> usize {
 
 #[track_caller]
 fn stops_without_a_delete(mut mount: Mount, proxy: &Proxy) {
+    // That of a marker may be on its way when no key shows it any more.
+    let waiting = || status(&mount)["deletes"]["waiting"].clone();
+    wait_until(WITHIN, "the last delete", || waiting() == 0);
     let before = proxy.seen_in_all();
     mount.unmount();
     let left = proxy.seen_after(before);
