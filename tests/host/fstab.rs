@@ -205,7 +205,7 @@ fn what_was_mounted_read_only_takes_changes_after_a_remount() {
     let other = other.to_str().unwrap();
     let output = line.helper(&[&line.source, other], "remount,ro");
     assert_eq!(output.status.code(), Some(32), "{}", said(&output));
-    assert!(said(&output).contains("no mount of mediafs"));
+    assert!(said(&output).contains("not a mount of mediafs"));
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn what_is_logged_changes_under_the_mount_and_a_takeover_keeps_it() {
     assert_eq!(level(&[]).trim(), "info");
     ask_s3(&mount, "fourth");
     let told = failed(&mount, &["log-level", &name, "mediafs=loud"]);
-    assert!(told.contains("no filter"), "{told}");
+    assert!(told.contains("not a filter"), "{told}");
     assert_eq!(level(&[]).trim(), "info");
     mount.unmount();
     assert!(!mount.log().contains("key=\"fourth\""));

@@ -186,5 +186,5 @@ fn a_directory_that_is_no_spool_is_refused() {
     command.args(["spool", "list", "--spool", "/proc"]);
     let output = run_within(Duration::from_secs(60), &mut command);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("no spool of mediafs"));
+    assert!(said(&output).contains("not a spool of mediafs"));
 }
