@@ -1,9 +1,12 @@
 //! The inodes that the kernel knows, in as little memory as may be: there are many.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::sync::Arc;
 
-use super::number_map::NumberMap;
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
+
 use crate::vocabulary::{Ino, Kind, Overrides};
 
 /// Names that are nobody's any more are cleared away when they are most of the text,
@@ -21,7 +24,8 @@ const ENDLESS: u32 = u32::MAX;
 /// The names stand one after another in one piece of memory.
 #[derive(Debug, Clone, Default)]
 pub struct SavedInodes {
-    table: NumberMap<Compact>,
+    /// In the order in which they came, in which they are mostly asked for again.
+    table: IndexMap<u64, Compact, RandomState>,
     names: String,
     /// Bytes of `names` that are nobody's.
     unused: usize,
@@ -103,7 +107,7 @@ impl SavedInodes {
     }
 
     pub fn contains(&self, ino: u64) -> bool {
-        self.table.contains(ino)
+        self.table.contains_key(&ino)
     }
 
     pub fn reserve(&mut self, inodes: usize, name_bytes: usize) {
@@ -112,7 +116,7 @@ impl SavedInodes {
     }
 
     pub fn get(&self, ino: u64) -> Option<SavedInode<'_>> {
-        let compact = self.table.get(ino)?;
+        let compact = self.table.get(&ino)?;
         Some(self.view(ino, compact))
     }
 
@@ -128,20 +132,20 @@ impl SavedInodes {
 
     /// Whether an inode is in this place.
     pub fn is_at(&self, ino: u64, (parent, name): (u64, &str)) -> bool {
-        let found = self.table.get(ino);
+        let found = self.table.get(&ino);
         found.is_some_and(|it| it.parent == parent && it.name(&self.names) == Some(name))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u64, SavedInode<'_>)> {
         let inodes = self.table.iter();
-        inodes.map(|(ino, compact)| (ino, self.view(ino, compact)))
+        inodes.map(|(ino, compact)| (*ino, self.view(*ino, compact)))
     }
 
     /// Those whose number does not follow from their name.
     pub fn moved(&self) -> impl Iterator<Item = (u64, SavedInode<'_>)> {
         let moved = self.table.iter();
         let moved = moved.filter(|(_, it)| it.place != PlaceKind::Derived);
-        moved.map(|(ino, compact)| (ino, self.view(ino, compact)))
+        moved.map(|(ino, compact)| (*ino, self.view(*ino, compact)))
     }
 
     /// Directories, and others that are more than a file that the kernel refers to by
@@ -152,7 +156,7 @@ impl SavedInodes {
         let uncommon = uncommon.filter(|(ino, it)| {
             it.kind == Kind::Directory || !is_common(it) || self.sets.contains_key(ino)
         });
-        let numbers = uncommon.map(|(ino, it)| (ino, it.kind));
+        let numbers = uncommon.map(|(ino, it)| (*ino, it.kind));
         let (directories, others): (Vec<_>, Vec<_>) =
             numbers.partition(|(_, kind)| *kind == Kind::Directory);
         let only = |list: Vec<(u64, Kind)>| list.into_iter().map(|(ino, _)| ino).collect();
@@ -162,10 +166,10 @@ impl SavedInodes {
     /// Gives each its index among the entries of its directory. Returns those that have none.
     pub fn enter(&mut self, mut enter: impl FnMut(u64, u64) -> Option<u32>) -> Vec<u64> {
         let mut homeless = Vec::new();
-        for (ino, compact) in self.table.iter_mut() {
-            match enter(ino, compact.parent) {
+        for (ino, compact) in &mut self.table {
+            match enter(*ino, compact.parent) {
                 Some(index) => compact.index = index,
-                None => homeless.push(ino),
+                None => homeless.push(*ino),
             }
         }
         homeless
@@ -173,18 +177,21 @@ impl SavedInodes {
 
     /// Returns whether it is here.
     pub fn set_index(&mut self, ino: u64, index: u32) -> bool {
-        let found = self.table.get_mut(ino);
+        let found = self.table.get_mut(&ino);
         found.map(|it| it.index = index).is_some()
     }
 
-    /// Has what is known of these fetched: they are about to be asked for.
+    /// Has the processor fetch what is known of these, which are about to be asked for: in
+    /// slow memory, all at once take little longer than one.
     pub fn fetch(&self, numbers: impl Iterator<Item = u64>) {
-        self.table.fetch(numbers);
+        let parents = numbers.filter_map(|ino| Some(self.table.get(&ino)?.parent));
+        black_box(parents.fold(0, |all, parent| all ^ parent));
     }
 
-    /// One that is known already keeps its kind. None where there is no room for one more.
-    fn entry(&mut self, ino: u64, kind: Kind) -> Option<&mut Compact> {
-        self.table.get_or_insert(ino, Compact::new(kind))
+    /// One that is known already keeps its kind.
+    fn entry(&mut self, ino: u64, kind: Kind) -> &mut Compact {
+        let entry = self.table.entry(ino);
+        entry.or_insert_with(|| Compact::new(kind))
     }
 
     /// Gives it a place, and so many references more. Returns whether there is room for the name.
@@ -204,9 +211,8 @@ impl SavedInodes {
             true => PlaceKind::Derived,
             false => PlaceKind::Moved,
         };
-        let Some(entry) = self.entry(ino, kind) else {
-            return false;
-        };
+        self.names.push_str(name);
+        let entry = self.entry(ino, kind);
         let before = *entry;
         *entry = Compact {
             parent,
@@ -216,27 +222,25 @@ impl SavedInodes {
             ..before
         };
         entry.lookups = more(entry.lookups, lookups);
-        self.names.push_str(name);
         self.free_name(before);
         true
     }
 
     pub fn unplace(&mut self, ino: u64, kind: Kind) {
-        if let Some(entry) = self.entry(ino, kind) {
-            let before = *entry;
-            (entry.place, entry.name_len) = (PlaceKind::None, 0);
-            self.free_name(before);
-        }
+        let entry = self.entry(ino, kind);
+        let before = *entry;
+        (entry.place, entry.name_len) = (PlaceKind::None, 0);
+        self.free_name(before);
     }
 
     pub fn add_lookups(&mut self, ino: u64, count: u64) {
-        if let Some(entry) = self.table.get_mut(ino) {
+        if let Some(entry) = self.table.get_mut(&ino) {
             entry.lookups = more(entry.lookups, count);
         }
     }
 
     pub fn take_lookups(&mut self, ino: u64, count: u64) {
-        if let Some(entry) = self.table.get_mut(ino)
+        if let Some(entry) = self.table.get_mut(&ino)
             && entry.lookups != ENDLESS
         {
             let count = u32::try_from(count).unwrap_or(ENDLESS);
@@ -246,7 +250,7 @@ impl SavedInodes {
 
     /// It may have any number of references more: they do not end.
     pub fn doubt_lookups(&mut self, ino: u64) {
-        if let Some(entry) = self.table.get_mut(ino) {
+        if let Some(entry) = self.table.get_mut(&ino) {
             entry.lookups = ENDLESS;
         }
     }
@@ -259,7 +263,7 @@ impl SavedInodes {
     }
 
     pub fn remove(&mut self, ino: u64) {
-        if let Some(removed) = self.table.remove(ino) {
+        if let Some(removed) = self.table.swap_remove(&ino) {
             self.sets.remove(&ino);
             self.free_name(removed);
             self.free_room();
@@ -267,7 +271,7 @@ impl SavedInodes {
     }
 
     pub fn take(&mut self, ino: u64) -> Option<TakenInode> {
-        let compact = *self.table.get(ino)?;
+        let compact = *self.table.get(&ino)?;
         let name = compact.name(&self.names).map(Arc::from);
         let taken = TakenInode {
             kind: compact.kind,
@@ -289,7 +293,7 @@ impl SavedInodes {
             return;
         }
         let mut names = String::with_capacity(self.names.len() - self.unused);
-        for (_, compact) in self.table.iter_mut() {
+        for compact in self.table.values_mut() {
             let name = compact.name(&self.names).unwrap_or_default();
             // There is less than before, whose offsets fitted.
             compact.name_at = names.len() as u32;

@@ -18,7 +18,6 @@
 mod done_requests;
 mod encode;
 mod inodes;
-mod number_map;
 mod record;
 mod session_file;
 mod session_log;
