@@ -1,5 +1,7 @@
 //! While S3 does not serve, and after.
 
+mod end;
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -197,30 +199,6 @@ fn with_s3_down_writes_to_the_disk_queue_and_drain_in_order_when_it_is_back() {
     });
     assert!(mount.lost_and_found().is_empty());
     told_once(&mount, "S3 serves again");
-}
-
-#[test]
-fn deletes_that_failed_in_an_outage_are_sent_at_its_end() {
-    let (plan, proxy) = behind_a_proxy();
-    let plan = plan.args(["--request-timeout", "2s", "--durability", "disk"]);
-    plan.client.put(&plan.bucket, "removed", b"x");
-    plan.client.put(&plan.bucket, "other", b"x");
-    let mount = plan.start();
-    assert_eq!(names(&mount, "").unwrap(), ["other", "removed"]);
-    proxy.all_down();
-    fs::remove_file(mount.path("removed")).unwrap();
-    // The pause that has grown by then is between 12 and 26 seconds.
-    wait_until(WITHIN, "eight failures", || {
-        mount.log().contains("failures=8")
-    });
-    let healed = Instant::now();
-    proxy.heal();
-    wait_until(WITHIN, "the delete", || mount.keys() == ["other"]);
-    assert!(
-        healed.elapsed() < Duration::from_secs(12),
-        "{}",
-        mount.log()
-    );
 }
 
 #[test]
