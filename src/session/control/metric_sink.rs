@@ -48,27 +48,7 @@ pub trait Metrics {
         self.number(Kind::Gauge, name, help, value)
     }
 
-    fn gauges<'v>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (&'v str, u64)>,
-    ) -> fmt::Result {
-        self.numbers(Kind::Gauge, name, help, label, values)
-    }
-
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.number(Kind::Counter, name, help, value)
-    }
-
-    fn counters<'v>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (&'v str, u64)>,
-    ) -> fmt::Result {
-        self.numbers(Kind::Counter, name, help, label, values)
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::answers::{Amount, HealthState, Status};
+use super::metric_sink::Kind::{Counter, Gauge};
 use super::metric_sink::Metrics;
 
 /// Writes every metric.
@@ -40,7 +41,7 @@ fn mount(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     ];
     let states = states.map(|it| (it.as_str(), u64::from(it == status.health.state)));
     let help = "1 for the state that the mount is in";
-    to.gauges("mediafs_state", help, "state", states)?;
+    to.numbers(Gauge, "mediafs_state", help, "state", states)?;
     let help = "Whether S3 serves the mount, as its last requests tell";
     to.gauge("mediafs_s3_up", help, u64::from(status.s3.serves))?;
     let help = "Since when S3 does not serve, in seconds since 1970; 0 while it serves";
@@ -71,10 +72,10 @@ fn unsent(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     };
     let help = "Files that S3 does not have as they are here";
     let files = each(|amount| amount.files as u64);
-    to.gauges("mediafs_unsent_files", help, "state", files)?;
+    to.numbers(Gauge, "mediafs_unsent_files", help, "state", files)?;
     let help = "Bytes of files that S3 does not have as they are here";
     let bytes = each(|amount| amount.bytes);
-    to.gauges("mediafs_unsent_bytes", help, "state", bytes)?;
+    to.numbers(Gauge, "mediafs_unsent_bytes", help, "state", bytes)?;
     let help = "Age of the oldest unsent file; 0 if there is none";
     let age = uploads.oldest_age_seconds.unwrap_or(0);
     to.gauge("mediafs_unsent_oldest_age_seconds", help, age)?;
@@ -119,16 +120,16 @@ fn cache(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     };
     let used = tiers(cache.used_bytes, disk.map(|it| it.used_bytes));
     let help = "Bytes of cached blocks";
-    to.gauges("mediafs_cache_used_bytes", help, "tier", used)?;
+    to.numbers(Gauge, "mediafs_cache_used_bytes", help, "tier", used)?;
     let limit = tiers(cache.limit_bytes, disk.map(|it| it.limit_bytes));
     let help = "Byte limit of cached blocks";
-    to.gauges("mediafs_cache_limit_bytes", help, "tier", limit)?;
+    to.numbers(Gauge, "mediafs_cache_limit_bytes", help, "tier", limit)?;
     let hits = tiers(cache.hits, disk.map(|it| it.hits));
     let help = "Blocks that were cached when they were read";
-    to.counters("mediafs_cache_hits", help, "tier", hits)?;
+    to.numbers(Counter, "mediafs_cache_hits", help, "tier", hits)?;
     let misses = tiers(cache.misses, disk.map(|it| it.misses));
     let help = "Blocks that were not cached when they were read";
-    to.counters("mediafs_cache_misses", help, "tier", misses)?;
+    to.numbers(Counter, "mediafs_cache_misses", help, "tier", misses)?;
     let help = "Bytes that left the cache in memory before anybody had read them";
     let unread = cache.unread_bytes;
     to.counter("mediafs_cache_evicted_unread_bytes", help, unread)?;
@@ -164,14 +165,20 @@ fn requests(to: &mut impl Metrics, status: &Status) -> fmt::Result {
     let help = "Requests that were sent to S3, by kind";
     let sent = requests.by_kind.iter();
     let sent = sent.map(|(kind, count)| (kind.as_str(), *count));
-    to.counters("mediafs_s3_requests", help, "request", sent)?;
+    to.numbers(Counter, "mediafs_s3_requests", help, "request", sent)?;
     let help = "How long requests to S3 took, by kind";
     let name = "mediafs_s3_request_duration_seconds";
     to.histograms(name, help, "request", bounds, &requests.latency)?;
     let help = "Requests to S3 that failed, by reason";
     let failed = requests.failed_by_kind.iter();
     let failed = failed.map(|(kind, count)| (kind.as_str(), *count));
-    to.counters("mediafs_s3_requests_failed", help, "reason", failed)?;
+    to.numbers(
+        Counter,
+        "mediafs_s3_requests_failed",
+        help,
+        "reason",
+        failed,
+    )?;
     let help = "Requests that were sent again, since an earlier attempt had failed";
     to.counter("mediafs_s3_retries", help, requests.retried)?;
     let help = "Bytes of bodies that S3 took";
